@@ -1,0 +1,73 @@
+"""The one JSON encoding of the registry: same value, same bytes, same digest. No I/O here."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from registry.errors import FormatError
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+JsonObject: TypeAlias = Mapping[str, Json]
+
+
+def encode(value: Json) -> bytes:
+    """Canonical JSON: keys sorted, UTF-8, no spaces, a newline at the end; floats as Python's shortest round-trip form.
+
+    Raises:
+        FormatError: for NaN and infinities, which JSON cannot hold, and for text that is not valid Unicode.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode() + b"\n"
+    except ValueError as error:
+        raise FormatError(f"not representable as canonical JSON: {error}") from error
+
+
+def decode(data: bytes, what: str) -> JsonObject:
+    """Parse a JSON object; `what` names it in the error.
+
+    Raises:
+        FormatError: if `data` is not UTF-8, not JSON, has a key twice, or is not an object.
+    """
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise FormatError(f"{what} is not a JSON object")
+    return value
+
+
+def expect_format(value: JsonObject, name: str, what: str) -> JsonObject:
+    """Return `value` if its `format` field is `name`.
+
+    Raises:
+        FormatError: if it is another format, or one that this release does not know.
+    """
+    found = value.get("format")
+    if found != name:
+        raise FormatError(f"{what} has format {found!r}, expected {name!r}: was it written by another release?")
+    return value
+
+
+def digest(data: bytes) -> str:
+    """The sha256 of `data`, 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def finite(value: float) -> float | None:
+    """`value`, or None where JSON has no such number (NaN, infinities)."""
+    return value if math.isfinite(value) else None
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key appears twice")
+    return value
+
+
+def _refuse_constant(constant: str) -> Json:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,76 @@
+"""What things in the registry may be called, and the checks every name from outside passes. No I/O here."""
+
+import re
+
+from registry.errors import InvalidNameError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+STAGING = "staging"
+PRODUCTION = "production"
+STAGES = (STAGING, PRODUCTION)
+
+
+def check_name(name: str, what: str = "model") -> str:
+    """Return `name` if it may name a model or a bundle file: `[a-z0-9][a-z0-9._-]{0,62}`.
+
+    Raises:
+        InvalidNameError: for anything else, among it every path separator, `..`, NUL and look-alike letter.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidNameError(f"{what} name {name[:80]!r} is not allowed: use 1 to 63 of a-z, 0-9, '.', '_', '-', starting with a letter or digit")
+    return name
+
+
+def check_version(version: int) -> int:
+    """Return `version` if it is a version number: 1, 2, 3 ...
+
+    Raises:
+        InvalidNameError: for anything else.
+    """
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise InvalidNameError(f"version {version!r} is not allowed: versions are 1, 2, 3 ...")
+    return version
+
+
+def check_stage(stage: str) -> str:
+    """Return `stage` if it is one of the stages.
+
+    Raises:
+        InvalidNameError: for anything else.
+    """
+    if stage not in STAGES:
+        raise InvalidNameError(f"stage {stage[:80]!r} is not allowed: use {' or '.join(STAGES)}")
+    return stage
+
+
+def check_digest(digest: str) -> str:
+    """Return `digest` if it is 64 lower-case hexadecimal digits.
+
+    Raises:
+        InvalidNameError: for anything else.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidNameError(f"{digest[:80]!r} is not a sha256")
+    return digest
+
+
+def blob_key(digest: str) -> str:
+    """The key under which the file with this sha256 is stored."""
+    return f"blobs/sha256/{check_digest(digest)[:2]}/{digest}"
+
+
+def manifest_key(model: str, version: int) -> str:
+    """The key of a version's manifest."""
+    return f"models/{check_name(model)}/versions/{check_version(version)}/manifest.json"
+
+
+def log_prefix(model: str) -> str:
+    """The prefix of all entries of a model's log."""
+    return f"models/{check_name(model)}/log/"
+
+
+def commit_key(model: str, seq: int) -> str:
+    """The key of one commit; 20 digits, so that names sort as numbers do."""
+    return f"{log_prefix(model)}{seq:020d}.json"

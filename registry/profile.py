@@ -1,0 +1,167 @@
+"""The drift reference of a version: frozen bins per feature and how many training rows fell into each.
+
+Builds a profile, sorts observed values into its bins, reads and writes `profile.json`. What the counts mean (PSI, KS) is in `drift`; who counts, and when,
+is the daemon's business. Counts in the same bins add: over batches, replicas and time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from registry import canonical
+from registry.canonical import Json, JsonObject
+from registry.errors import FormatError
+
+FORMAT = "tidegate.profile/1"
+NUMERIC_BINS = 20
+CATEGORIES = 50
+OTHER = "other"
+MISSING = "missing"
+
+Counts: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NumericFeature:
+    """Bins between quantiles of the reference.
+
+    Bin i holds `edges[i-1] < x <= edges[i]` (outer edges are +-inf), compared as float32; NaN goes to the last bin, `missing`. `reference` counts the
+    reference rows, one entry per bin.
+    """
+
+    name: str
+    edges: tuple[float, ...]
+    reference: tuple[int, ...]
+
+    @property
+    def bins(self) -> tuple[str, ...]:
+        """The name of every bin: its upper edge, then `missing`."""
+        return (*(f"{edge:.9g}" for edge in self.edges), "inf", MISSING)
+
+    def count(self, values: NDArray[np.float32]) -> Counts:
+        """How many of `values` [n], float32, fall into each bin: int64 [len(bins)]."""
+        missing = np.isnan(values)
+        # "left" makes the upper edge inclusive: x == edges[i] lands in bin i.
+        places = np.searchsorted(np.asarray(self.edges, np.float32), values[~missing], side="left")
+        counts = np.bincount(places, minlength=len(self.edges) + 2).astype(np.int64)
+        counts[-1] = np.count_nonzero(missing)
+        return counts
+
+
+@dataclass(frozen=True)
+class CategoricalFeature:
+    """One bin per frequent value of the reference, then `other` and `missing` (the empty text)."""
+
+    name: str
+    values: tuple[str, ...]
+    reference: tuple[int, ...]
+
+    @property
+    def bins(self) -> tuple[str, ...]:
+        """The name of every bin; a value is prefixed by `=`, so that none is taken for `other` or `missing`."""
+        return (*(f"={value}" for value in self.values), OTHER, MISSING)
+
+    def count(self, values: NDArray[np.object_]) -> Counts:
+        """How many of `values` [n], text, fall into each bin: int64 [len(bins)]."""
+        counts = np.zeros(len(self.values) + 2, np.int64)
+        places = {value: place for place, value in enumerate(self.values)}
+        places[""] = len(self.values) + 1
+        for value, number in zip(*np.unique(values.astype(str), return_counts=True), strict=True):
+            counts[places.get(str(value), len(self.values))] += number
+        return counts
+
+
+Feature: TypeAlias = NumericFeature | CategoricalFeature
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The reference of one version: `rows` training rows, the input features, and the predictions (`score`, `class`) made for those rows."""
+
+    rows: int
+    inputs: tuple[Feature, ...]
+    predictions: tuple[Feature, ...]
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Inputs, then predictions."""
+        return (*self.inputs, *self.predictions)
+
+    def encode(self) -> bytes:
+        """Canonical bytes of `profile.json`; `parse(profile.encode()) == profile`."""
+        return canonical.encode(
+            {
+                "format": FORMAT,
+                "rows": self.rows,
+                "inputs": [_feature_json(feature) for feature in self.inputs],
+                "predictions": [_feature_json(feature) for feature in self.predictions],
+            }
+        )
+
+
+def numeric_feature(name: str, values: NDArray[np.floating] | Sequence[float]) -> NumericFeature:
+    """Bin the reference `values` [n] at the quantiles 1/20 .. 19/20 of those present; edges that coincide are one edge."""
+    column = np.asarray(values, np.float32)
+    present = column[~np.isnan(column)]
+    shares = np.arange(1, NUMERIC_BINS) / NUMERIC_BINS
+    # "lower" picks values of the data itself, so that an edge is a float32 that really occurs and ties stay on one side.
+    edges = np.unique(np.quantile(present, shares, method="lower")) if present.size else np.empty(0, np.float32)
+    edges = edges[np.isfinite(edges)]
+    feature = NumericFeature(name, tuple(float(edge) for edge in edges), ())
+    return NumericFeature(name, feature.edges, tuple(feature.count(column).tolist()))
+
+
+def categorical_feature(name: str, values: Sequence[str]) -> CategoricalFeature:
+    """Give a bin to each of the 50 most frequent reference `values` [n] (ties by name); the empty text is missing."""
+    column = np.asarray(values, dtype=object)
+    found, numbers = np.unique(column.astype(str), return_counts=True)
+    ranked = sorted((-int(number), str(value)) for value, number in zip(found, numbers, strict=True) if value)
+    feature = CategoricalFeature(name, tuple(value for _, value in ranked[:CATEGORIES]), ())
+    return CategoricalFeature(name, feature.values, tuple(feature.count(column).tolist()))
+
+
+def parse(raw: bytes) -> Profile:
+    """Read `profile.json`.
+
+    Raises:
+        FormatError: if it is not a profile of a format this release knows.
+    """
+    value = canonical.expect_format(canonical.decode(raw, "profile.json"), FORMAT, "profile.json")
+    try:
+        rows = value["rows"]
+        if not isinstance(rows, int):
+            raise TypeError("rows is not an integer")
+        return Profile(rows, _features(value["inputs"]), _features(value["predictions"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"profile.json has a missing or wrong field: {error}") from error
+
+
+def _feature_json(feature: Feature) -> JsonObject:
+    common: dict[str, Json] = {"name": feature.name, "reference": list(feature.reference)}
+    if isinstance(feature, NumericFeature):
+        return {**common, "kind": "numeric", "edges": list(feature.edges)}
+    return {**common, "kind": "categorical", "values": list(feature.values)}
+
+
+def _features(items: Json) -> tuple[Feature, ...]:
+    if not isinstance(items, list):
+        raise TypeError("features are not a list")
+    return tuple(_feature(item) for item in items)
+
+
+def _feature(item: JsonObject) -> Feature:
+    name, reference = str(item["name"]), tuple(int(count) for count in item["reference"])  # type: ignore[union-attr, arg-type]
+    feature: Feature
+    if item["kind"] == "numeric":
+        edges = tuple(float(edge) for edge in item["edges"])  # type: ignore[union-attr, arg-type]
+        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+            raise ValueError(f"the edges of {name!r} do not ascend")
+        feature = NumericFeature(name, edges, reference)
+    else:
+        feature = CategoricalFeature(name, tuple(map(str, item["values"])), reference)  # type: ignore[arg-type]
+    if len(reference) != len(feature.bins) or min(reference) < 0:
+        raise ValueError(f"the counts of {name!r} do not match its bins")
+    return feature

@@ -1,0 +1,34 @@
+"""The seam between the registry and storage: three operations, nothing about models. Implementations: `local_store`."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+
+class Store(Protocol):
+    """Keys are relative paths with `/` that the registry made of checked names; values are bytes that never change once put."""
+
+    def get(self, key: str) -> bytes | None:
+        """The value of `key`, or None if there is none.
+
+        Raises:
+            StoreError: if the storage refuses.
+        """
+        ...
+
+    def put_if_absent(self, key: str, chunks: Iterable[bytes]) -> bool:
+        """Store the concatenated chunks and return True once they would survive a power loss; False, and nothing changed, if the key exists.
+
+        Of several writers at once exactly one is told True.
+
+        Raises:
+            StoreError: if the storage refuses; the key then does not exist.
+        """
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Every key that starts with `prefix`, in no order.
+
+        Raises:
+            StoreError: if the storage refuses.
+        """
+        ...
