@@ -1,0 +1,76 @@
+"""`python -m server`: read the flags, start the daemon, wait for a signal, drain."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+import structlog
+
+from server.errors import ServerError
+from server.settings import Settings, read_settings
+
+_FLAGS = {
+    "registry": "registry to follow: file:///path or a path",
+    "model_dir": "serve DIR/model.onnx as version 1 of model <name of DIR>, without a registry",
+    "grpc_address": "where gRPC listens; port 0 takes a free one",
+    "metrics_address": "where Prometheus scrapes /metrics; port 0 takes a free one",
+    "max_batch_rows": "most rows of a batch that gathers several requests",
+    "max_queue_delay": "seconds that an idle engine waits for a batch to fill",
+    "max_queue_rows": "most rows that may wait before requests are refused",
+    "max_in_flight": "most requests worked on at once",
+    "max_message_bytes": "largest message taken or sent",
+    "engine_threads": "threads of one run in ONNX Runtime",
+    "drain_delay": "seconds to go on serving after SIGTERM",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon until SIGTERM or SIGINT; returns the exit code."""
+    flags = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
+    _configure_log()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        settings = read_settings(flags)
+        # Imported when the settings are known to be good: a typing error is answered at once, not after grpc and onnxruntime have loaded.
+        from server import app  # noqa: PLC0415
+
+        daemon = app.start(settings)
+    except ServerError as error:
+        print(f"tidegate serve: {error}", file=sys.stderr)  # noqa: T201 -- one line for the person who typed it
+        return 2
+    print(f"daemon listening on {daemon.grpc_address}, metrics on http://{daemon.metrics_address}/metrics", flush=True)  # noqa: T201 -- the same
+    stop.wait()
+    daemon.stop(settings.drain_delay)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tidegate serve",
+        description="Serve the models of a registry by gRPC (Open Inference Protocol v2). "
+        "Every flag is also TIDEGATE_<NAME> and a key of tidegate.toml.",
+        epilog="example: tidegate serve --registry .tidegate/registry --grpc-address 127.0.0.1:8001",
+    )
+    for name, text in _FLAGS.items():
+        default = Settings.model_fields[name].default
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text if default is None else f"{text} (default {default})", metavar="VALUE")
+    parser.add_argument("--insecure", action="store_true", default=None, help="allow an address that is not loopback, unprotected")
+    return parser
+
+
+def _configure_log() -> None:
+    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper("iso"), renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Where the daemon is wired: every object is built here, once. Parsing flags and printing is `__main__`'s."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
+from wsgiref.simple_server import WSGIServer
+
+from registry.errors import RegistryError
+from registry.names import PRODUCTION
+from registry.registry import open_registry
+from registry.watch import watch
+from server.errors import NotServableError, SettingsError
+from server.follower import Follower
+from server.grpcio_transport.transport import GrpcioTransport
+from server.loaded_version import EngineFactory, LoadedVersion, load_folder
+from server.metrics import ServerCollector, serve_metrics, stop_metrics
+from server.onnx_engine import OnnxEngine
+from server.routing import RoutingTable, ServedModel
+from server.service import Service
+from server.settings import Settings
+from server.transport import Transport
+
+Install: TypeAlias = Callable[[RoutingTable], None]
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running daemon and the addresses it really bound. `follower` is None when one folder is served."""
+
+    transport: Transport
+    follower: Follower | None
+    metrics: WSGIServer
+    grpc_address: str
+    metrics_address: str
+
+    def stop(self, drain_delay: float) -> None:
+        """Drain, then end everything."""
+        if self.follower is not None:
+            self.follower.stop()
+        self.transport.drain(drain_delay)
+        stop_metrics(self.metrics)
+
+
+def start(settings: Settings) -> Daemon:
+    """Start serving.
+
+    Raises:
+        SettingsError: if the registry, the folder or an address is not usable; nothing is left running.
+    """
+    service = Service(lambda: transport.counters())  # noqa: PLW0108 -- the transport does not exist yet
+    transport: Transport = GrpcioTransport(settings, service.calls())
+    collector = ServerCollector(transport.counters)
+
+    def install(table: RoutingTable) -> None:
+        transport.install(table)
+        service.install(table)
+        collector.install(table)
+
+    make_engine: EngineFactory = partial(OnnxEngine, threads=settings.engine_threads)
+    source = _folder(settings.model_dir, make_engine) if settings.model_dir else _follower(settings, make_engine, install)
+    metrics, metrics_address = serve_metrics(collector, settings.metrics_address)
+    try:
+        grpc_address = transport.start()
+    except SettingsError:
+        stop_metrics(metrics)
+        raise
+    if isinstance(source, Follower):
+        source.start()
+        return Daemon(transport, source, metrics, grpc_address, metrics_address)
+    install(_table_of(source))
+    return Daemon(transport, None, metrics, grpc_address, metrics_address)
+
+
+def _follower(settings: Settings, make_engine: EngineFactory, install: Install) -> Follower:
+    try:
+        return Follower(open_registry(settings.registry), watch(settings.registry), make_engine, install)
+    except RegistryError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _folder(folder: Path, make_engine: EngineFactory) -> LoadedVersion:
+    try:
+        return load_folder(folder, make_engine)
+    except NotServableError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _table_of(version: LoadedVersion) -> RoutingTable:
+    served = ServedModel(MappingProxyType({version.number: version}), MappingProxyType({PRODUCTION: version.number}), (version.number,))
+    return RoutingTable(MappingProxyType({version.model: served}), complete=True)

@@ -1,0 +1,55 @@
+"""What a transport has counted since its start: immutable values. Counts only grow, so that replicas and restarts add up in Prometheus."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from registry.profile import Counts, Profile
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+VersionKey: TypeAlias = tuple[str, int]
+"""Model and version."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many values fell at or under each bound and over the one before; one more count for those over all; and their sum."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+
+
+@dataclass(frozen=True)
+class VersionCounts:
+    """Histograms of one version: whole request, wait in the queue and run in seconds; rows of a batch."""
+
+    request_seconds: Histogram
+    queue_seconds: Histogram
+    compute_seconds: Histogram
+    batch_rows: Histogram
+
+
+@dataclass(frozen=True)
+class DriftCounts:
+    """Rows observed by a version, and per feature of its profile, in order, the counts in its bins."""
+
+    profile: Profile
+    rows: int
+    observed: tuple[Counts, ...]
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Everything a transport has counted. Labels are bounded: a request for an unknown model counts under empty names."""
+
+    requests: Mapping[tuple[str, str, str, str], int]
+    """By model, version, arm, gRPC status name"""
+    rejected: Mapping[tuple[str, str], int]
+    """By model, reason"""
+    versions: Mapping[VersionKey, VersionCounts]
+    queue_rows: Mapping[VersionKey, int]
+    """Rows waiting now"""
+    drift: Mapping[VersionKey, DriftCounts]

@@ -1,0 +1,51 @@
+"""The seam to whatever computes: columns of one batch in, columns out. No gRPC, no asyncio, no protobuf."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.bundle import Signature
+
+Tensor: TypeAlias = NDArray[Any]
+Columns: TypeAlias = Mapping[str, Tensor]
+"""Tensors by name. BYTES tensors have dtype object and hold `bytes`; every other datatype has the numpy dtype of `DTYPES`."""
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(np.object_),
+}
+
+
+class Engine(Protocol):
+    """One loaded model."""
+
+    @property
+    def signature(self) -> Signature:
+        """What the model itself says it takes and gives."""
+        ...
+
+    @property
+    def batchable(self) -> bool:
+        """Whether rows of several requests may share one run: every tensor's first dimension is the same free one."""
+        ...
+
+    def run(self, inputs: Columns) -> dict[str, Tensor]:
+        """Compute every output for one batch.
+
+        Raises:
+            ModelFailedError: if the model refuses these values.
+        """
+        ...

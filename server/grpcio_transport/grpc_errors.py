@@ -1,0 +1,40 @@
+"""Which gRPC status each error of the daemon has, with its details. The table is complete: a test walks the tree of `server.errors`."""
+
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from server import errors
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+DOMAIN = "tidegate"
+
+STATUS: dict[type[errors.RequestError], grpc.StatusCode] = {
+    errors.ModelUnknownError: grpc.StatusCode.NOT_FOUND,
+    errors.VersionUnknownError: grpc.StatusCode.NOT_FOUND,
+    errors.InputMismatchError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.QueueFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.ModelLoadingError: grpc.StatusCode.UNAVAILABLE,
+    errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
+    errors.ModelFailedError: grpc.StatusCode.INTERNAL,
+}
+
+
+def status(error: errors.RequestError) -> grpc.Status:
+    """The status of an answer: code, text, ErrorInfo, and RetryInfo where trying again is sensible."""
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    if error.retry_seconds is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(error.retry_seconds * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    packed = [any_pb2.Any() for _ in details]
+    for anything, detail in zip(packed, details, strict=True):
+        anything.Pack(detail)
+    code = STATUS[type(error)].value[0]
+    return rpc_status.to_status(status_pb2.Status(code=code, message=str(error), details=packed))

@@ -1,0 +1,140 @@
+"""The daemon's counts in the Prometheus text format. Counting is the transport's; here they only get names and labels."""
+
+from collections.abc import Callable, Iterator
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from registry import drift
+from registry.profile import NumericFeature
+from server.counts import Counters, Histogram
+from server.errors import SettingsError
+from server.routing import RoutingTable
+
+_VERSION = ["model", "version"]
+_FEATURE = [*_VERSION, "feature"]
+_HISTOGRAMS = {
+    "request_seconds": "From the arrival of a request to its answer",
+    "queue_seconds": "How long a request waited for its batch to run",
+    "compute_seconds": "How long a batch ran in the engine",
+    "batch_rows": "Rows of a batch",
+}
+WINDOW = "all"
+"""The only window of one process: every row since it started. Windows of time are for Prometheus to make of the counters."""
+
+
+class ServerCollector:
+    """Collects all metrics of the daemon at each scrape."""
+
+    def __init__(self, counters: Callable[[], Counters]) -> None:
+        self._counters = counters
+        self._table = RoutingTable()
+
+    def install(self, table: RoutingTable) -> None:
+        """Describe the versions of `table` from now on."""
+        self._table = table
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric family, as prometheus_client asks for them."""
+        counters = self._counters()
+        yield from _requests(counters)
+        yield from _histograms(counters)
+        yield from _versions(self._table)
+        yield from _drift_counts(counters)
+        yield from _drift_values(counters)
+
+
+def serve_metrics(collector: ServerCollector, address: str) -> tuple[WSGIServer, str]:
+    """Serve `/metrics` on `address` on a thread; returns the server and the address really bound.
+
+    Raises:
+        SettingsError: if the address is taken.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    host, _, port = address.rpartition(":")
+    try:
+        server, _ = start_http_server(int(port), host.strip("[]"), registry)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {address}: {error.strerror}; choose another with --metrics-address HOST:PORT") from error
+    return server, f"{host}:{server.server_port}"
+
+
+def stop_metrics(server: WSGIServer) -> None:
+    """End a metrics server and free its port."""
+    server.shutdown()
+    server.server_close()
+
+
+def _requests(counters: Counters) -> Iterator[Metric]:
+    requests = CounterMetricFamily("tidegate_requests", "Requests by gRPC status", labels=[*_VERSION, "arm", "code"])
+    for labels, number in counters.requests.items():
+        requests.add_metric(labels, number)
+    yield requests
+    rejected = CounterMetricFamily("tidegate_rejected", "Requests refused or failed, by reason", labels=["model", "reason"])
+    for (model, reason), number in counters.rejected.items():
+        rejected.add_metric([model, reason], number)
+    yield rejected
+    queued = GaugeMetricFamily("tidegate_queue_rows", "Rows waiting now", labels=_VERSION)
+    for (model, version), rows in counters.queue_rows.items():
+        queued.add_metric([model, str(version)], rows)
+    yield queued
+
+
+def _histograms(counters: Counters) -> Iterator[Metric]:
+    for name, text in _HISTOGRAMS.items():
+        family = HistogramMetricFamily(f"tidegate_{name}", text, labels=_VERSION)
+        for (model, version), counts in counters.versions.items():
+            histogram: Histogram = getattr(counts, name)
+            family.add_metric([model, str(version)], buckets=_buckets(histogram), sum_value=histogram.total)
+        yield family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    buckets, running = [], 0
+    for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
+        running += count
+        buckets.append((str(bound), float(running)))
+    return buckets
+
+
+def _versions(table: RoutingTable) -> Iterator[Metric]:
+    info = GaugeMetricFamily("tidegate_model_info", "Loaded versions", labels=[*_VERSION, "stage", "digest"])
+    seconds = GaugeMetricFamily("tidegate_model_load_seconds", "How long loading and checking took", labels=_VERSION)
+    for name, served in table.models.items():
+        stages = {number: stage for stage, number in served.stages.items()}
+        for number, version in served.versions.items():
+            info.add_metric([name, str(number), stages.get(number, ""), version.digest], 1)
+            seconds.add_metric([name, str(number)], version.load_seconds)
+    yield info
+    yield seconds
+
+
+def _drift_counts(counters: Counters) -> Iterator[Metric]:
+    bins = CounterMetricFamily("tidegate_drift_bin", "Observed values by bin of the profile", labels=[*_FEATURE, "bin"])
+    edges = CounterMetricFamily("tidegate_drift_edge", "Observed values at or under an edge of the profile", labels=[*_FEATURE, "edge"])
+    rows = CounterMetricFamily("tidegate_drift_rows", "Production rows observed", labels=_VERSION)
+    for (model, version), counts in counters.drift.items():
+        rows.add_metric([model, str(version)], counts.rows)
+        for feature, observed in zip(counts.profile.features, counts.observed, strict=True):
+            labels = [model, str(version), feature.name]
+            for name, number in zip(feature.bins, observed.tolist(), strict=True):
+                bins.add_metric([*labels, name], number)
+            if isinstance(feature, NumericFeature):
+                for name, number in zip(feature.bins[:-1], observed[:-1].cumsum().tolist(), strict=True):
+                    edges.add_metric([*labels, name], number)
+    yield from (bins, edges, rows)
+
+
+def _drift_values(counters: Counters) -> Iterator[Metric]:
+    psi = GaugeMetricFamily("tidegate_drift_psi", "Population stability index", labels=[*_FEATURE, "window"])
+    ks = GaugeMetricFamily("tidegate_drift_ks", "Kolmogorov-Smirnov distance", labels=[*_FEATURE, "window"])
+    for (model, version), counts in counters.drift.items():
+        for feature in drift.evaluate(counts.profile, counts.observed):
+            labels = [model, str(version), feature.name, WINDOW]
+            psi.add_metric(labels, feature.psi)
+            if feature.ks is not None:
+                ks.add_metric(labels, feature.ks)
+    yield from (psi, ks)

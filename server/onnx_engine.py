@@ -1,0 +1,103 @@
+"""ONNX Runtime behind the `Engine` seam: the only module of the daemon that imports it."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from registry.bundle import Signature, TensorSpec
+from server.engine import DTYPES, Columns, Tensor
+from server.errors import ModelFailedError, NotServableError
+
+# Set before the import, else ONNX Runtime 1.32 writes a telemetry database under the user's cache folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort
+
+_DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+
+class OnnxEngine:
+    """One ONNX model, loaded from the bytes that were hashed."""
+
+    def __init__(self, model: bytes, *, threads: int) -> None:
+        """Load `model`; its runs use `threads` threads.
+
+        Raises:
+            NotServableError: if ONNX Runtime cannot load it, or it has inputs the protocol cannot carry.
+        """
+        try:
+            self._session = ort.InferenceSession(model, _options(threads), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a class of its own per status, with no common base
+            raise NotServableError(f"ONNX Runtime cannot load the model: {_one_line(error)}") from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.signature = Signature(tuple(map(_spec, inputs)), tuple(map(_spec, outputs)))
+        self._texts = tuple(spec.name for spec in self.signature.inputs if spec.datatype == "BYTES")
+        self._names = [output.name for output in outputs]
+        self.batchable = _batchable([*inputs, *outputs])
+
+    def run(self, inputs: Columns) -> dict[str, Tensor]:
+        """See `Engine.run`."""
+        feed = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts}}
+        try:
+            values = self._session.run(self._names, feed)
+        except Exception as error:  # the same
+            raise ModelFailedError(f"the model failed on this input: {_one_line(error)}") from error
+        return {name: _encoded(np.asarray(value)) for name, value in zip(self._names, values, strict=True)}
+
+
+def _options(threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning thread burns the core that the transport needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _spec(node: Any) -> TensorSpec:
+    if node.type not in _DATATYPES:
+        raise NotServableError(f"{node.name} is a {node.type}, which the Open Inference Protocol cannot carry")
+    return TensorSpec(node.name, _DATATYPES[node.type], tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape))
+
+
+def _batchable(nodes: list[Any]) -> bool:
+    firsts = [node.shape[0] if node.shape else 0 for node in nodes]
+    names = {first for first in firsts if isinstance(first, str)}
+    return all(not isinstance(first, int) or first < 0 for first in firsts) and len(names) <= 1
+
+
+def _decoded(name: str, tensor: Tensor) -> Tensor:
+    try:
+        texts = [value.decode() for value in tensor.ravel()]
+    except UnicodeDecodeError as error:
+        raise ModelFailedError(f"input {name} holds bytes that are not UTF-8 text, which this model needs") from error
+    return np.array(texts, dtype=object).reshape(tensor.shape)
+
+
+def _encoded(tensor: Tensor) -> Tensor:
+    if tensor.dtype != DTYPES["BYTES"] and tensor.dtype.kind not in "US":
+        return tensor
+    encoded = np.empty(tensor.shape, dtype=object)
+    encoded.ravel()[:] = [str(value).encode() for value in tensor.ravel()]
+    return encoded
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

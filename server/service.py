@@ -1,0 +1,117 @@
+"""Every call but ModelInfer, the same for all transports: functions from request bytes to answer bytes."""
+
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import version as distribution_version
+from typing import TypeAlias, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from registry import drift
+from registry.bundle import TensorSpec
+from registry.drift import FeatureDrift
+from server.counts import Counters
+from server.errors import InputMismatchError, ModelLoadingError, VersionUnknownError
+from server.routing import RoutingTable
+from tidegate_protos import inference_pb2 as pb
+from tidegate_protos import monitoring_pb2 as monitoring
+
+INFERENCE = "inference.GRPCInferenceService"
+MONITORING = "tidegate.v1.MonitoringService"
+PLATFORM = "onnxruntime_onnx"
+
+Call: TypeAlias = Callable[[bytes], bytes]
+Request = TypeVar("Request", bound=Message)
+
+
+class Service:
+    """Answers about what is served. `counters` reads what the transport has counted."""
+
+    def __init__(self, counters: Callable[[], Counters]) -> None:
+        self._counters = counters
+        self._table = RoutingTable()
+
+    def install(self, table: RoutingTable) -> None:
+        """Answer by `table` from now on."""
+        self._table = table
+
+    def calls(self) -> Mapping[str, Call]:
+        """Every call by its path."""
+        return {
+            f"/{INFERENCE}/ServerLive": self._server_live,
+            f"/{INFERENCE}/ServerReady": self._server_ready,
+            f"/{INFERENCE}/ServerMetadata": self._server_metadata,
+            f"/{INFERENCE}/ModelReady": self._model_ready,
+            f"/{INFERENCE}/ModelMetadata": self._model_metadata,
+            f"/{MONITORING}/GetDrift": self._get_drift,
+        }
+
+    def _server_live(self, _: bytes) -> bytes:
+        return pb.ServerLiveResponse(live=True).SerializeToString()
+
+    def _server_ready(self, _: bytes) -> bytes:
+        return pb.ServerReadyResponse(ready=self._table.complete).SerializeToString()
+
+    def _server_metadata(self, _: bytes) -> bytes:
+        return pb.ServerMetadataResponse(name="tidegate", version=distribution_version("tidegate")).SerializeToString()
+
+    def _model_ready(self, data: bytes) -> bytes:
+        request = _parse(pb.ModelReadyRequest, data)
+        try:
+            self._table.resolve(request.name, request.version)
+        except ModelLoadingError:
+            return pb.ModelReadyResponse(ready=False).SerializeToString()
+        return pb.ModelReadyResponse(ready=True).SerializeToString()
+
+    def _model_metadata(self, data: bytes) -> bytes:
+        request = _parse(pb.ModelMetadataRequest, data)
+        version = self._table.resolve(request.name, request.version)
+        signature = version.signature
+        properties = {f"tidegate.columns.{spec.name}": json.dumps(spec.columns) for spec in signature.inputs if spec.columns}
+        properties |= {"tidegate.version": str(version.number), "tidegate.digest": version.digest}
+        if signature.classes:
+            properties |= {"tidegate.classes": json.dumps(signature.classes), "tidegate.positive": signature.positive}
+        return pb.ModelMetadataResponse(
+            name=request.name,
+            versions=[str(number) for number in sorted(self._table.model(request.name).versions)],
+            platform=PLATFORM,
+            inputs=map(_tensor_metadata, signature.inputs),
+            outputs=map(_tensor_metadata, signature.outputs),
+            properties=properties,
+        ).SerializeToString()
+
+    def _get_drift(self, data: bytes) -> bytes:
+        request = _parse(monitoring.GetDriftRequest, data)
+        version = self._table.resolve(request.model, request.version)
+        counts = self._counters().drift.get((version.model, version.number))
+        if counts is None:
+            raise VersionUnknownError(f"version {version.number} of {version.model!r} has no profile: nothing to compare its rows with")
+        features = drift.evaluate(counts.profile, counts.observed)
+        return monitoring.GetDriftResponse(
+            model=version.model, version=str(version.number), rows=counts.rows, features=map(_feature_drift, features)
+        ).SerializeToString()
+
+
+def _parse(message: type[Request], data: bytes) -> Request:
+    try:
+        return message.FromString(data)
+    except DecodeError as error:
+        raise InputMismatchError(f"the request is not a {message.DESCRIPTOR.name}: {error}") from error
+
+
+def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+
+
+def _feature_drift(feature: FeatureDrift) -> monitoring.FeatureDrift:
+    return monitoring.FeatureDrift(
+        name=feature.name,
+        kind=feature.kind,
+        bins=feature.bins,
+        observed=feature.observed,
+        reference=feature.reference,
+        psi=feature.psi,
+        ks=feature.ks,
+        p_value=feature.p_value,
+        drifted=feature.drifted,
+    )
