@@ -1,10 +1,10 @@
 """The files of one version: their names, and the signature that says what the model takes and gives. No I/O here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from registry import canonical
-from registry.canonical import Json, JsonObject
-from registry.errors import FormatError
+from registry.canonical import JsonObject
+from registry.fields import items, reading, text, unknown
 
 MODEL = "model.onnx"
 PROFILE = "profile.json"
@@ -24,6 +24,7 @@ CATEGORICAL = "categorical"
 """The names of the two packed inputs: FP32 [-1, p] and BYTES [-1, q]."""
 
 SIGNATURE_FORMAT = "tidegate.signature/1"
+_FIELDS = ("format", "inputs", "outputs", "classes", "positive")
 DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES")
 
 
@@ -41,19 +42,22 @@ class TensorSpec:
 class Signature:
     """What a model takes and gives.
 
-    `classes` are the names of the classes in the order of the probabilities; empty if the model is no classifier. `positive` is the one whose probability is
-    the score.
+    `classes` are the names of the classes in the order of the probabilities; empty if the model is no classifier. `positive` is the one
+    whose probability is the score.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     classes: tuple[str, ...] = ()
     positive: str = ""
+    unknown: JsonObject = field(default_factory=dict, hash=False)
+    """fields a later release added"""
 
     def encode(self) -> bytes:
         """Canonical bytes of `signature.json`; `parse_signature(signature.encode()) == signature`."""
         return canonical.encode(
             {
+                **self.unknown,
                 "format": SIGNATURE_FORMAT,
                 "inputs": [_spec_json(spec) for spec in self.inputs],
                 "outputs": [_spec_json(spec) for spec in self.outputs],
@@ -70,15 +74,14 @@ def parse_signature(raw: bytes) -> Signature:
         FormatError: if it is not a signature of a format this release knows.
     """
     value = canonical.expect_format(canonical.decode(raw, SIGNATURE), SIGNATURE_FORMAT, SIGNATURE)
-    try:
+    with reading(SIGNATURE):
         return Signature(
             inputs=_specs(value, "inputs"),
             outputs=_specs(value, "outputs"),
-            classes=_texts(value.get("classes", [])),
-            positive=str(value.get("positive", "")),
+            classes=items({"classes": [], **value}, "classes", str),
+            positive=text({"positive": "", **value}, "positive"),
+            unknown=unknown(value, _FIELDS),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{SIGNATURE} has a missing or wrong field: {error}") from error
 
 
 def _spec_json(spec: TensorSpec) -> JsonObject:
@@ -86,22 +89,14 @@ def _spec_json(spec: TensorSpec) -> JsonObject:
 
 
 def _specs(value: JsonObject, key: str) -> tuple[TensorSpec, ...]:
-    items = value[key]
-    if not isinstance(items, list) or not items:
-        raise ValueError(f"{key} is not a list of tensors")
-    return tuple(_spec(item) for item in items)
+    specs = tuple(_spec(item) for item in items(value, key, dict))
+    if not specs or len({spec.name for spec in specs}) != len(specs):
+        raise ValueError(f"{key} must name at least one tensor, and none twice")
+    return specs
 
 
-def _spec(item: JsonObject) -> TensorSpec:
-    datatype, shape = str(item["datatype"]), item["shape"]
+def _spec(value: JsonObject) -> TensorSpec:
+    datatype = text(value, "datatype")
     if datatype not in DATATYPES:
         raise ValueError(f"datatype {datatype!r} is not one of {', '.join(DATATYPES)}")
-    if not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
-        raise ValueError("shape is not a list of integers")
-    return TensorSpec(str(item["name"]), datatype, tuple(shape), _texts(item.get("columns", [])))
-
-
-def _texts(value: Json) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError("expected a list of text")
-    return tuple(map(str, value))
+    return TensorSpec(text(value, "name"), datatype, items(value, "shape", int), items({"columns": [], **value}, "columns", str))

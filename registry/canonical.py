@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from registry.errors import FormatError
 
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 JsonObject: TypeAlias = Mapping[str, Json]
 
 
@@ -16,24 +16,27 @@ def encode(value: Json) -> bytes:
     """Canonical JSON: keys sorted, UTF-8, no spaces, a newline at the end; floats as Python's shortest round-trip form.
 
     Raises:
-        FormatError: for NaN and infinities, which JSON cannot hold, and for text that is not valid Unicode.
+        FormatError: for what JSON cannot hold: NaN, infinities, text that is not valid Unicode, nesting without end, other types.
     """
     try:
-        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
         return text.encode() + b"\n"
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"not representable as canonical JSON: {error}") from error
 
 
 def decode(data: bytes, what: str) -> JsonObject:
-    """Parse a JSON object; `what` names it in the error.
+    """Parse a JSON object; `what` names it in the error. Whatever parses can be encoded again.
 
     Raises:
-        FormatError: if `data` is not UTF-8, not JSON, has a key twice, or is not an object.
+        FormatError: if `data` is not UTF-8, not JSON, has a key twice, a number or text out of range, or is not an object.
     """
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        text = data.decode()
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite_float)
+        if "\\ud" in text.lower():
+            encode(value)  # half of a surrogate pair is legal in JSON and not in UTF-8
+    except (ValueError, RecursionError, FormatError) as error:
         raise FormatError(f"{what} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise FormatError(f"{what} is not a JSON object")
@@ -66,6 +69,19 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key appears twice")
+    return value
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is out of range")
     return value
 
 

@@ -7,8 +7,12 @@ from enum import StrEnum
 from registry import canonical
 from registry.canonical import JsonObject
 from registry.errors import FormatError
+from registry.fields import integer, reading, record, text
+from registry.names import check_digest
 
 FORMAT = "tidegate.commit/1"
+CHECKSUM = "checksum"
+"""The sha256 of the canonical encoding of all other fields."""
 
 
 class Kind(StrEnum):
@@ -34,8 +38,8 @@ class Change:
 class Commit:
     """A change at its place in the log.
 
-    `previous` is the sha256 of the bytes of commit `seq - 1` (None for the first); `digest` that of this commit's own bytes; `raw` are those bytes, so
-    that fields a later release added survive being read and written by this one.
+    `previous` is the sha256 of the bytes of commit `seq - 1` (None for the first); `digest` that of this commit's own bytes; `raw` are
+    those bytes, so that fields a later release added survive being read and written by this one.
     """
 
     model: str
@@ -62,74 +66,63 @@ class Commit:
 
 
 def at_place(change: Change, *, model: str, seq: int, previous: str | None, time: datetime) -> Commit:
-    """Give a change its place in a log."""
-    raw = canonical.encode(
-        {
-            "format": FORMAT,
-            "model": model,
-            "seq": seq,
-            "previous": previous,
-            "time": format_time(time),
-            "kind": change.kind.value,
-            "actor": change.actor,
-            "reason": change.reason,
-            "payload": change.payload,
-        }
-    )
-    return Commit(model, seq, previous, time.astimezone(UTC), change, raw)
+    """Give a change its place in a log.
+
+    Raises:
+        FormatError: if the change holds what JSON cannot.
+    """
+    value: JsonObject = {
+        "format": FORMAT,
+        "model": model,
+        "seq": seq,
+        "previous": previous,
+        "time": format_time(time),
+        "kind": change.kind.value,
+        "actor": change.actor,
+        "reason": change.reason,
+        "payload": change.payload,
+    }
+    return parse(canonical.encode({**value, CHECKSUM: _checksum(value)}))
 
 
 def parse(raw: bytes) -> Commit:
     """Read a commit from its bytes; `parse(commit.raw) == commit`.
 
     Raises:
-        FormatError: if it is not a commit of a format and kind this release knows.
+        FormatError: if it is not a commit of a format and kind this release knows, or its bytes changed since they were written.
     """
     value = canonical.expect_format(canonical.decode(raw, "a commit"), FORMAT, "a commit")
-    try:
+    # The next commit vouches for this one; the checksum finds a flipped bit in the newest, which has no next.
+    if value.get(CHECKSUM) != _checksum(value) or canonical.encode(value) != raw:
+        raise FormatError("a commit differs from its own checksum: its bytes changed after it was written")
+    with reading("a commit"):
         return Commit(
-            model=_text(value, "model"),
-            seq=_number(value, "seq"),
-            previous=None if value["previous"] is None else _text(value, "previous"),
-            time=parse_time(_text(value, "time")),
-            change=Change(Kind(_text(value, "kind")), _object(value, "payload"), _text(value, "actor"), _text(value, "reason")),
+            model=text(value, "model"),
+            seq=integer(value, "seq", 1),
+            previous=None if value["previous"] is None else check_digest(text(value, "previous")),
+            time=parse_time(text(value, "time")),
+            change=Change(Kind(text(value, "kind")), record(value, "payload"), text(value, "actor"), text(value, "reason")),
             raw=raw,
         )
-    except (KeyError, ValueError) as error:
-        raise FormatError(f"a commit has a missing or wrong field: {error}") from error
 
 
 def format_time(time: datetime) -> str:
     """UTC with microseconds, as `2026-01-31T12:00:00.000000Z`: sorts as text."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def parse_time(text: str) -> datetime:
+def parse_time(written: str) -> datetime:
     """A point in time from ISO 8601; without an offset it is taken as UTC.
 
     Raises:
         ValueError: if it is not ISO 8601.
     """
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    try:
+        time = datetime.fromisoformat(written)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{written!r} is out of range") from error
 
 
-def _text(value: JsonObject, key: str) -> str:
-    item = value[key]
-    if not isinstance(item, str):
-        raise ValueError(f"{key} is not text")
-    return item
-
-
-def _number(value: JsonObject, key: str) -> int:
-    item = value[key]
-    if isinstance(item, bool) or not isinstance(item, int):
-        raise ValueError(f"{key} is not an integer")
-    return item
-
-
-def _object(value: JsonObject, key: str) -> JsonObject:
-    item = value[key]
-    if not isinstance(item, dict):
-        raise ValueError(f"{key} is not an object")
-    return item
+def _checksum(value: JsonObject) -> str:
+    return canonical.digest(canonical.encode({key: item for key, item in value.items() if key != CHECKSUM}))

@@ -1,16 +1,18 @@
 """Which files a version has, by digest, and the facts about them. No I/O here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from registry import canonical
 from registry.canonical import JsonObject
 from registry.commit import format_time, parse_time
-from registry.errors import FormatError, NotFoundError
+from registry.errors import NotFoundError
+from registry.fields import integer, reading, record, text, unknown
 from registry.names import check_digest, check_name
 
 FORMAT = "tidegate.manifest/1"
+_FIELDS = ("format", "model", "version", "created", "files", "facts")
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,14 @@ class Manifest:
     created: datetime
     files: Mapping[str, File]
     facts: JsonObject
+    unknown: JsonObject = field(default_factory=dict)
+    """fields a later release added"""
 
     def encode(self) -> bytes:
         """Canonical bytes; `parse(manifest.encode()) == manifest`."""
         return canonical.encode(
             {
+                **self.unknown,
                 "format": FORMAT,
                 "model": self.model,
                 "version": self.version,
@@ -62,16 +67,17 @@ def parse(raw: bytes) -> Manifest:
         FormatError: if it is not a manifest of a format this release knows.
     """
     value = canonical.expect_format(canonical.decode(raw, "a manifest"), FORMAT, "a manifest")
-    try:
-        files, facts, version = value["files"], value["facts"], value["version"]
-        if not isinstance(files, dict) or not isinstance(facts, dict) or not isinstance(version, int):
-            raise TypeError("version, files or facts has the wrong type")
+    with reading("a manifest"):
+        files = record(value, "files")
         return Manifest(
-            model=check_name(str(value["model"])),
-            version=version,
-            created=parse_time(str(value["created"])),
-            files={check_name(name, "file"): File(check_digest(str(item["sha256"])), int(item["size"])) for name, item in files.items()},
-            facts=facts,
+            model=check_name(text(value, "model")),
+            version=integer(value, "version", 1),
+            created=parse_time(text(value, "created")),
+            files={check_name(name, "file"): _file(record(files, name)) for name in files},
+            facts=record(value, "facts"),
+            unknown=unknown(value, _FIELDS),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"a manifest has a missing or wrong field: {error}") from error
+
+
+def _file(value: JsonObject) -> File:
+    return File(check_digest(text(value, "sha256")), integer(value, "size", 0))

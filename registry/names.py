@@ -7,6 +7,10 @@ from registry.errors import InvalidNameError
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
+MARKER = "registry.json"
+"""The key that makes a place a registry."""
+MARKER_FORMAT = "tidegate.registry/1"
+
 STAGING = "staging"
 PRODUCTION = "production"
 STAGES = (STAGING, PRODUCTION)
@@ -19,7 +23,9 @@ def check_name(name: str, what: str = "model") -> str:
         InvalidNameError: for anything else, among it every path separator, `..`, NUL and look-alike letter.
     """
     if not _NAME.fullmatch(name):
-        raise InvalidNameError(f"{what} name {name[:80]!r} is not allowed: use 1 to 63 of a-z, 0-9, '.', '_', '-', starting with a letter or digit")
+        raise InvalidNameError(
+            f"{what} name {name[:80]!r} is not allowed: use 1 to 63 of a-z, 0-9, '.', '_', '-', starting with a letter or digit"
+        )
     return name
 
 

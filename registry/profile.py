@@ -1,11 +1,12 @@
 """The drift reference of a version: frozen bins per feature and how many training rows fell into each.
 
-Builds a profile, sorts observed values into its bins, reads and writes `profile.json`. What the counts mean (PSI, KS) is in `drift`; who counts, and when,
-is the daemon's business. Counts in the same bins add: over batches, replicas and time.
+Builds a profile, sorts observed values into its bins, reads and writes `profile.json`. What the counts mean (PSI, KS) is in `drift`; who
+counts, and when, is the daemon's business. Counts in the same bins add: over batches, replicas and time.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from registry import canonical
 from registry.canonical import Json, JsonObject
-from registry.errors import FormatError
+from registry.fields import integer, items, reading, text, unknown
 
 FORMAT = "tidegate.profile/1"
+_FIELDS = ("format", "rows", "inputs", "predictions")
 NUMERIC_BINS = 20
 CATEGORIES = 50
 OTHER = "other"
@@ -28,8 +30,8 @@ Counts: TypeAlias = NDArray[np.int64]
 class NumericFeature:
     """Bins between quantiles of the reference.
 
-    Bin i holds `edges[i-1] < x <= edges[i]` (outer edges are +-inf), compared as float32; NaN goes to the last bin, `missing`. `reference` counts the
-    reference rows, one entry per bin.
+    Bin i holds `edges[i-1] < x <= edges[i]` (outer edges are +-inf), compared as float32; NaN goes to the last bin, `missing`.
+    `reference` counts the reference rows, one entry per bin.
     """
 
     name: str
@@ -79,11 +81,13 @@ Feature: TypeAlias = NumericFeature | CategoricalFeature
 
 @dataclass(frozen=True)
 class Profile:
-    """The reference of one version: `rows` training rows, the input features, and the predictions (`score`, `class`) made for those rows."""
+    """The reference of one version: `rows` training rows, the input features, and the predictions (`score`, `class`) made for them."""
 
     rows: int
     inputs: tuple[Feature, ...]
     predictions: tuple[Feature, ...]
+    unknown: JsonObject = field(default_factory=dict, hash=False)
+    """fields a later release added"""
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -94,6 +98,7 @@ class Profile:
         """Canonical bytes of `profile.json`; `parse(profile.encode()) == profile`."""
         return canonical.encode(
             {
+                **self.unknown,
                 "format": FORMAT,
                 "rows": self.rows,
                 "inputs": [_feature_json(feature) for feature in self.inputs],
@@ -130,13 +135,8 @@ def parse(raw: bytes) -> Profile:
         FormatError: if it is not a profile of a format this release knows.
     """
     value = canonical.expect_format(canonical.decode(raw, "profile.json"), FORMAT, "profile.json")
-    try:
-        rows = value["rows"]
-        if not isinstance(rows, int):
-            raise TypeError("rows is not an integer")
-        return Profile(rows, _features(value["inputs"]), _features(value["predictions"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"profile.json has a missing or wrong field: {error}") from error
+    with reading("profile.json"):
+        return Profile(integer(value, "rows", 0), _features(value, "inputs"), _features(value, "predictions"), unknown(value, _FIELDS))
 
 
 def _feature_json(feature: Feature) -> JsonObject:
@@ -146,22 +146,23 @@ def _feature_json(feature: Feature) -> JsonObject:
     return {**common, "kind": "categorical", "values": list(feature.values)}
 
 
-def _features(items: Json) -> tuple[Feature, ...]:
-    if not isinstance(items, list):
-        raise TypeError("features are not a list")
-    return tuple(_feature(item) for item in items)
+def _features(value: JsonObject, key: str) -> tuple[Feature, ...]:
+    return tuple(_feature(item) for item in items(value, key, dict))
 
 
-def _feature(item: JsonObject) -> Feature:
-    name, reference = str(item["name"]), tuple(int(count) for count in item["reference"])  # type: ignore[union-attr, arg-type]
+def _feature(value: JsonObject) -> Feature:
+    name, kind, reference = text(value, "name"), text(value, "kind"), items(value, "reference", int)
     feature: Feature
-    if item["kind"] == "numeric":
-        edges = tuple(float(edge) for edge in item["edges"])  # type: ignore[union-attr, arg-type]
-        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+    if kind == "numeric":
+        feature = NumericFeature(name, items(value, "edges", float), reference)
+        if any(low >= high for low, high in pairwise(feature.edges)):
             raise ValueError(f"the edges of {name!r} do not ascend")
-        feature = NumericFeature(name, edges, reference)
+    elif kind == "categorical":
+        feature = CategoricalFeature(name, items(value, "values", str), reference)
+        if len(set(feature.values)) != len(feature.values) or "" in feature.values:
+            raise ValueError(f"a value of {name!r} is empty or appears twice")
     else:
-        feature = CategoricalFeature(name, tuple(map(str, item["values"])), reference)  # type: ignore[arg-type]
+        raise ValueError(f"{name!r} is of kind {kind!r}, not numeric or categorical")
     if len(reference) != len(feature.bins) or min(reference) < 0:
         raise ValueError(f"the counts of {name!r} do not match its bins")
     return feature

@@ -81,7 +81,9 @@ class Registry:
         expected = self.state(model).version(version).manifest
         raw = self._store.get(manifest_key(model, version))
         if raw is None or canonical.digest(raw) != expected:
-            raise CorruptError(f"the manifest of version {version} of {model!r} is {'missing' if raw is None else 'not the registered one'}: run verify")
+            raise CorruptError(
+                f"the manifest of version {version} of {model!r} is {'missing' if raw is None else 'not the registered one'}: run verify"
+            )
         return manifest.parse(raw)
 
     def read(self, model: str, version: int, name: str) -> bytes:

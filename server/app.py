@@ -38,9 +38,9 @@ class Daemon:
 
     def stop(self, drain_delay: float) -> None:
         """Drain, then end everything."""
+        self.transport.drain(drain_delay)
         if self.follower is not None:
             self.follower.stop()
-        self.transport.drain(drain_delay)
         stop_metrics(self.metrics)
 
 

@@ -1,0 +1,189 @@
+"""Waiting for a log to grow: inotify on a local folder under Linux, looking again and again elsewhere.
+
+Says only that something may have changed; what changed is read from the registry. No change between making a watcher and its first
+`wait` is lost: make the watcher, read, wait, read, wait ...
+"""
+
+import contextlib
+import os
+import select
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Protocol
+
+from registry.errors import StoreError
+from registry.local_store import TEMPORARY, LocalStore, open_folder
+from registry.registry import local_root
+from registry.store import Store
+
+POLL_SECONDS = 1.0
+_LOG_PATH = ("models", None, "log")
+"""Where logs are, below the root; None stands for any model."""
+
+
+class Watcher(Protocol):
+    """Tells one thread that a log may have grown; any thread may close it."""
+
+    def wait(self, timeout: float) -> bool:
+        """True as soon as something may have changed since the wait before; False after `timeout` seconds, or when closed."""
+        ...
+
+    def close(self) -> None:
+        """End a wait in progress, in whatever thread, and release what is held; waits from now on return False at once."""
+        ...
+
+
+def watch(url: str) -> Watcher:
+    """A watcher of the registry at `url`, by inotify where there is one.
+
+    Raises:
+        NotARegistryError: if there is none.
+        StoreError: if it cannot be read.
+    """
+    store = open_folder(local_root(url))
+    if sys.platform == "linux":
+        # The limits on inotify are per user and low: when they are used up, polling still works.
+        with contextlib.suppress(OSError):
+            return InotifyWatcher(store.root)
+    return PollingWatcher(store)
+
+
+class PollingWatcher:
+    """Compares the list of commits every `interval` seconds; works on every store."""
+
+    def __init__(self, store: Store, interval: float = POLL_SECONDS) -> None:
+        self._store = store
+        self._interval = interval
+        self._closed = threading.Event()
+        self._seen = self._commits()
+
+    def wait(self, timeout: float) -> bool:
+        """See `Watcher.wait`."""
+        deadline = time.monotonic() + timeout
+        while not self._closed.is_set():
+            seen, self._seen = self._seen, self._commits()
+            if seen != self._seen:
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            self._closed.wait(min(left, self._interval))
+        # A storage that does not answer counts as a change, once in a `timeout`: whoever reads then gets the error, and can say so.
+        return self._seen is None and not self._closed.is_set()
+
+    def close(self) -> None:
+        """See `Watcher.close`."""
+        self._closed.set()
+
+    def _commits(self) -> frozenset[str] | None:
+        try:
+            return frozenset(key for key in self._store.list("models/") if "/log/" in key)
+        except StoreError:
+            return None
+
+
+class InotifyWatcher:
+    """Watches the root, `models/`, every model and every log of a local folder; a model made later is watched as soon as it appears.
+
+    Raises:
+        OSError: if the system's limits on inotify are used up.
+    """
+
+    def __init__(self, root: Path) -> None:
+        # The import asks the system for its C library, which other platforms may not have.
+        from inotify_simple import INotify, flags  # noqa: PLC0415
+
+        self._root = root
+        self._mask = flags.CREATE | flags.MOVED_TO | flags.DELETE_SELF | flags.MOVE_SELF | flags.ONLYDIR
+        self._folders: dict[int, Path] = {}
+        self._polling: PollingWatcher | None = None
+        self._in_use = threading.Lock()
+        self._closing = threading.Lock()
+        self._closed = threading.Event()
+        self._inotify = INotify()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._inotify.fileno(), select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+        try:
+            self._cover(root)
+        except OSError:
+            self.close()
+            raise
+
+    def wait(self, timeout: float) -> bool:
+        """See `Watcher.wait`."""
+        deadline = time.monotonic() + timeout
+        with self._in_use:
+            while not self._closed.is_set():
+                if self._polling:
+                    return self._polling.wait(deadline - time.monotonic())
+                left = max(0.0, deadline - time.monotonic())
+                self._poll.poll(left * 1000)
+                if self._closed.is_set():
+                    break
+                if self._changed():
+                    return True
+                if left == 0:
+                    break
+        return False
+
+    def close(self) -> None:
+        """See `Watcher.close`."""
+        with self._closing:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+            os.eventfd_write(self._wake, 1)
+            if polling := self._polling:
+                polling.close()
+            # Not before the wait has ended: a descriptor closed under it might by then be someone else's.
+            with self._in_use:
+                self._inotify.close()
+                os.close(self._wake)
+
+    def _changed(self) -> bool:
+        changed = False
+        for event in self._inotify.read(timeout=0):
+            folder = self._folders.get(event.wd)
+            if folder is None or not event.name:
+                # The queue overflowed, or a watched folder went away: look at everything again.
+                self._folders.pop(event.wd, None)
+                self._recover(self._root)
+                changed = True
+            elif self._depth(folder) == len(_LOG_PATH):
+                changed = changed or not event.name.startswith(TEMPORARY)
+            else:
+                changed = self._recover(folder / event.name) or changed
+        return changed
+
+    def _recover(self, folder: Path) -> bool:
+        with contextlib.suppress(OSError):
+            if self._cover(folder) or folder != self._root:
+                return self._may_hold_logs(folder)
+        # At the system's limit, or without a root to watch: from now on look again and again.
+        self._polling = PollingWatcher(LocalStore(self._root))
+        return True
+
+    def _cover(self, folder: Path) -> bool:
+        """Watch `folder` and what is below it; False if it is not there. Raises OSError at the system's limit."""
+        if not self._may_hold_logs(folder):
+            return False
+        try:
+            # First watch, then look: what appears in between is seen by one of the two.
+            self._folders[self._inotify.add_watch(folder, self._mask)] = folder
+            below = [] if self._depth(folder) == len(_LOG_PATH) else [entry.name for entry in os.scandir(folder)]
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        for name in below:
+            self._cover(folder / name)
+        return True
+
+    def _may_hold_logs(self, folder: Path) -> bool:
+        parts = folder.relative_to(self._root).parts
+        return len(parts) <= len(_LOG_PATH) and all(wanted in {None, part} for wanted, part in zip(_LOG_PATH, parts, strict=False))
+
+    def _depth(self, folder: Path) -> int:
+        return len(folder.relative_to(self._root).parts)
