@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         settings = read_settings(flags)
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core would print a second line for what we say in one
         # Imported when the settings are known to be good: a typing error is answered at once, not after grpc and onnxruntime have loaded.
         from server import app  # noqa: PLC0415
 

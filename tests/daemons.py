@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from tidegate_protos import inference_pb2 as pb
-from tidegate_protos import inference_pb2_grpc as pb_grpc
 
 from clients.demo.programs import Program, running
+from tidegate_protos import inference_pb2 as pb
+from tidegate_protos import inference_pb2_grpc as pb_grpc
 
 READY_SECONDS = 20.0
 

@@ -21,7 +21,9 @@ def scaled(factor: float, width: int = 3) -> bytes:
     """`numeric` FP32 [-1, width] -> `scaled`: every value times `factor`, so that an answer tells which version gave it."""
     constant = numpy_helper.from_array(np.array([factor], np.float32), "factor")
     node = helper.make_node("Mul", ["numeric", "factor"], ["scaled"])
-    return _model([node], [_info("numeric", TensorProto.FLOAT, [None, width])], [_info("scaled", TensorProto.FLOAT, [None, width])], [constant])
+    return _model(
+        [node], [_info("numeric", TensorProto.FLOAT, [None, width])], [_info("scaled", TensorProto.FLOAT, [None, width])], [constant]
+    )
 
 
 def lookup() -> bytes:
@@ -44,7 +46,7 @@ def echo(elem_type: int) -> bytes:
 
 
 def classifier(weight: float) -> bytes:
-    """`numeric` FP32 [-1, 3] and `categorical` BYTES [-1, 1] -> `probabilities` FP32 [-1, 2]: sigmoid of `weight` times the first column."""
+    """`numeric` FP32 [-1, 3] and `categorical` BYTES [-1, 1] -> `probabilities` [-1, 2]: sigmoid of `weight` times the first column."""
     initializers = [
         numpy_helper.from_array(np.array([[weight], [0], [0]], np.float32), "weights"),
         numpy_helper.from_array(np.array([1], np.float32), "one"),

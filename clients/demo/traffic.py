@@ -5,9 +5,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tidegate_client import Client, Prediction
 from tidegate_client.errors import TidegateError
 
@@ -75,7 +77,7 @@ class Background:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traffic")
 
-    def __enter__(self) -> "Background":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -8,14 +8,15 @@ import numpy as np
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import NDArray
+
 from tidegate_protos import inference_pb2 as pb
 
 DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "object": "BYTES"}
 
 
-def raw_request(model: str, inputs: Mapping[str, NDArray[np.generic]], version: str = "", **fields: str) -> pb.ModelInferRequest:
+def raw_request(model: str, inputs: Mapping[str, NDArray[np.generic]], version: str = "", prediction_id: str = "") -> pb.ModelInferRequest:
     """A ModelInferRequest with raw contents."""
-    request = pb.ModelInferRequest(model_name=model, model_version=version, **fields)
+    request = pb.ModelInferRequest(model_name=model, model_version=version, id=prediction_id)
     for name, tensor in inputs.items():
         request.inputs.add(name=name, datatype=DATATYPES[tensor.dtype.name], shape=tensor.shape)
         request.raw_input_contents.append(raw_bytes(tensor))
@@ -37,7 +38,7 @@ def raw_floats(answer: pb.ModelInferResponse, place: int = 0) -> NDArray[np.floa
 
 def reason(error: grpc.RpcError) -> str:
     """The ErrorInfo reason of a refusal."""
-    return _detail(error, error_details_pb2.ErrorInfo).reason
+    return str(_detail(error, error_details_pb2.ErrorInfo).reason)
 
 
 def retry_seconds(error: grpc.RpcError) -> float:
@@ -46,7 +47,7 @@ def retry_seconds(error: grpc.RpcError) -> float:
 
 
 def _detail(error: grpc.RpcError, kind: Any) -> Any:
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
     assert status is not None, error
     for packed in status.details:
         if packed.Is(kind.DESCRIPTOR):

@@ -9,8 +9,6 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tidegate_protos import inference_pb2 as pb
-from tidegate_protos import monitoring_pb2, monitoring_pb2_grpc
 
 from registry.registry import create_registry
 from tests import models
@@ -18,6 +16,8 @@ from tests.contracts.transport.calls import raw_floats, raw_request, reason, ret
 from tests.contracts.transport.conftest import REFERENCE, TEXTS
 from tests.daemons import daemon, wait_until
 from tests.exposition import scrape, value
+from tidegate_protos import inference_pb2 as pb
+from tidegate_protos import monitoring_pb2, monitoring_pb2_grpc
 
 ROW = np.array([[1, 2, 3]], np.float32)
 
@@ -34,7 +34,7 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         with grpc.insecure_channel(self._address) as channel:
-            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", bytes, bytes)
             request = raw_request("scaled", {"numeric": ROW}).SerializeToString()
             while not self.stopped.is_set():
                 try:
@@ -92,7 +92,7 @@ def test_sigterm_finishes_what_is_in_flight_and_exits_0(tmp_path: Path) -> None:
     registry = create_registry(str(tmp_path / "registry"))
     models.register_scaled(registry, "scaled", 2.0)
     registry.promote("scaled", 1, to="production", actor="test", reason="first")
-    with daemon(tmp_path, {"registry": str(tmp_path / "registry"), "drain-delay": "0.5"}) as running:
+    with daemon(tmp_path, {"registry": str(tmp_path / "registry"), "drain-delay": "2"}) as running:
         running.wait_for("scaled")
         calls = [running.stub.ModelInfer.future(raw_request("scaled", {"numeric": ROW}), timeout=10) for _ in range(50)]
         running.program.process.send_signal(signal.SIGTERM)
@@ -101,7 +101,7 @@ def test_sigterm_finishes_what_is_in_flight_and_exits_0(tmp_path: Path) -> None:
             wait_until(
                 lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=5).status == health_pb2.HealthCheckResponse.NOT_SERVING,
                 "still SERVING",
-                0.4,
+                1.5,
             )
         assert running.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=5).model_version == "1"
         assert {call.result().model_version for call in calls} == {"1"}
@@ -134,7 +134,7 @@ def test_drift_counts_every_production_row_once_and_no_other(tmp_path: Path) -> 
             rows = {"numeric": REFERENCE[start : start + 250], "categorical": texts[start : start + 250]}
             running.stub.ModelInfer(raw_request("classifier", rows), timeout=10)
             running.stub.ModelInfer(raw_request("classifier", rows, version="1"), timeout=10)
-        stub = monitoring_pb2_grpc.MonitoringServiceStub(channel)
+        stub = monitoring_pb2_grpc.MonitoringServiceStub(channel)  # type: ignore[no-untyped-call]
         drift = stub.GetDrift(monitoring_pb2.GetDriftRequest(model="classifier"), timeout=10)
         assert drift.rows == len(REFERENCE)
         assert [feature.name for feature in drift.features] == ["a", "b", "c", "kind", "score", "class"]

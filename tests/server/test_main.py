@@ -1,0 +1,97 @@
+"""What a person who starts the daemon wrongly is told: one line, exit code 2."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from registry.registry import create_registry
+from tests import models
+from tests.contracts.transport.calls import raw_floats, raw_request
+from tests.daemons import daemon
+
+FREE = ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+
+
+def refused(*flags: str, cwd: Path) -> str:
+    """What `python -m server` says on stderr when it refuses to start."""
+    root = Path(__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-m", "server", *flags],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=cwd,
+        env={"PYTHONPATH": str(root)},
+    )
+    assert run.returncode == 2, run.stderr
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1, run.stderr
+    return run.stderr
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> str:
+    create_registry(str(tmp_path / "registry"))
+    return str(tmp_path / "registry")
+
+
+def test_absent_registry_is_named(tmp_path: Path) -> None:
+    assert "no registry at nowhere" in refused("--registry", "nowhere", *FREE, cwd=tmp_path)
+
+
+def test_folder_that_is_no_registry_is_named(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to-mum.txt").touch()
+    assert "letters is not a registry" in refused("--registry", "letters", *FREE, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["--grpc-address", "--metrics-address"])
+def test_taken_port_is_named_with_the_flag_that_chooses_another(flag: str, registry: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        message = refused("--registry", registry, *FREE, flag, address, cwd=tmp_path)
+    assert address in message
+    assert flag in message
+
+
+def test_address_open_to_others_is_refused(registry: str, tmp_path: Path) -> None:
+    assert "--insecure" in refused("--registry", registry, "--grpc-address", "0.0.0.0:0", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--max-batch-rows", "0"), ("--grpc-address", "8001"), ("--max-queue-delay", "soon")])
+def test_wrong_setting_is_named(flag: str, value: str, registry: str, tmp_path: Path) -> None:
+    assert flag in refused("--registry", registry, flag, value, cwd=tmp_path)
+
+
+def test_misspelt_toml_is_named(registry: str, tmp_path: Path) -> None:
+    (tmp_path / "tidegate.toml").write_text("max_batch_rows = \n")
+    assert "tidegate.toml" in refused("--registry", registry, *FREE, cwd=tmp_path)
+
+
+def test_model_dir_serves_one_folder_without_a_registry(tmp_path: Path) -> None:
+    (tmp_path / "tripled").mkdir()
+    (tmp_path / "tripled" / "model.onnx").write_bytes(models.scaled(3.0))
+    with daemon(tmp_path, {"model-dir": str(tmp_path / "tripled")}) as running:
+        row = np.array([[1, 2, 3]], np.float32)
+        answer = running.stub.ModelInfer(raw_request("tripled", {"numeric": row}), timeout=5)
+        np.testing.assert_array_equal(raw_floats(answer), row * 3)
+
+
+def test_model_dir_without_a_model_is_named(tmp_path: Path) -> None:
+    assert "model.onnx" in refused("--model-dir", str(tmp_path), *FREE, cwd=tmp_path)
+
+
+def test_daemon_starts_without_training_libraries(registry: str) -> None:
+    blocked = "sys.modules.update(dict.fromkeys(['sklearn', 'pandas', 'comet_ml', 'aif360', 'skl2onnx', 'onnx', 'fastapi']))"
+    program = (
+        f"import sys; {blocked}; from server import app; from server.settings import read_settings; "
+        f"d = app.start(read_settings(dict(registry={registry!r}, grpc_address='127.0.0.1:0', metrics_address='127.0.0.1:0'))); d.stop(0)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parents[2])
