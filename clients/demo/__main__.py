@@ -1,0 +1,146 @@
+"""`python -m clients.demo`: wires the story together, ends what it started, and prints the table at the end."""
+
+import argparse
+import contextlib
+import re
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from clients.demo import story
+from clients.demo.narration import Narration
+from clients.demo.programs import Program, ProgramError, start
+from clients.demo.settings import Places, PortTakenError, check_free, from_environment
+from clients.demo.story import Endpoint, StoryError, Swap
+from clients.demo.traffic import Reference, Rows, Tally
+from registry.errors import RegistryError
+from registry.registry import open_registry
+from tidegate_client import Client, Drift
+from training.errors import TrainingError
+from training.pipeline import TrainedVersion
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tell the story; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="make demo", description="Train, promote, serve, swap and roll back on real data.")
+    parser.add_argument("--keep", action="store_true", help="leave the daemon and the control plane running (make demo KEEP=1)")
+    keep = parser.parse_args(argv).keep
+    places = from_environment()
+    try:
+        with contextlib.ExitStack() as programs:
+            tell(Narration(), places, programs)
+            if keep:
+                programs.pop_all()
+    except (PortTakenError, ProgramError, StoryError, TrainingError, RegistryError, TimeoutError) as error:
+        print(f"make demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def tell(narration: Narration, places: Places, programs: contextlib.ExitStack) -> None:
+    """The whole story; what is started is ended by `programs`."""
+    check_free(places)
+    if places.folder.exists():
+        shutil.rmtree(places.folder)
+    versions = story.train_versions(narration, places)
+    model = versions[0].model
+    rows, reference = held_out(versions)
+    running, endpoint = start_programs(narration, places, model, programs)
+    tallies = story.send_every_row(narration, endpoint, model, rows, reference)
+    with Client(endpoint.grpc) as client:
+        drift = client.drift(model)
+    swaps, meanwhile = story.swap_under_load(narration, endpoint, model, rows, reference)
+    narration.table("What happened", table(places, endpoint, versions, tallies, meanwhile, swaps, drift))
+    pids = " ".join(str(program.process.pid) for program in running)
+    narration.say(f"ran as processes {pids}; KEEP=1 leaves them running (then end them with: kill {pids})")
+
+
+def held_out(versions: Sequence[TrainedVersion]) -> tuple[Rows, Reference]:
+    """The rows that no candidate was trained on, and what scikit-learn says of them, by version."""
+    holdout = versions[0].holdout
+    return Rows(holdout.numeric, holdout.categorical), Reference({version.version: version.reference(holdout)[1] for version in versions})
+
+
+def start_programs(narration: Narration, places: Places, model: str, programs: contextlib.ExitStack) -> tuple[Sequence[Program], Endpoint]:
+    """Chapter two: version 1 goes to production, then the daemon and the control plane start."""
+    narration.chapter("Promoting version 1, starting the daemon and the control plane")
+    open_registry(str(places.registry)).promote(model, 1, to="production", actor=story.ACTOR, reason="the first version")
+    registry = ["--registry", places.registry.resolve().as_uri()]
+    daemon = start("server", [*registry, "--grpc-address", places.grpc, "--metrics-address", places.metrics], places.folder / "daemon.log")
+    programs.callback(daemon.stop)
+    grpc_address = address(daemon)
+    control = start(
+        "control_plane", [*registry, "--http-address", places.http, "--daemon", grpc_address], places.folder / "control_plane.log"
+    )
+    programs.callback(control.stop)
+    for program in (daemon, control):
+        narration.say(program.announcement)
+    with Client(grpc_address) as client:
+        wait_ready(client, model)
+    return (daemon, control), Endpoint(grpc_address, f"http://{address(control)}")
+
+
+def wait_ready(client: Client, model: str, attempts: int = 500) -> None:
+    """Return once the model answers.
+
+    Raises:
+        StoryError: if it does not within some seconds.
+    """
+    for _ in range(attempts):
+        if client.ready(model):
+            return
+        time.sleep(0.02)
+    raise StoryError(f"{model} did not become ready: see the daemon's log")
+
+
+def address(program: Program) -> str:
+    """The first HOST:PORT a program announced."""
+    found = re.search(r"[\w.\[\]:]+:\d+", program.announcement.replace("http://", ""))
+    if found is None:
+        raise ProgramError(f"no address in {program.announcement!r}")
+    return found[0]
+
+
+def table(
+    places: Places,
+    endpoint: Endpoint,
+    versions: Sequence[TrainedVersion],
+    tallies: Mapping[int, Tally],
+    meanwhile: Tally,
+    swaps: Sequence[Swap],
+    drift: Drift,
+) -> list[tuple[str, str]]:
+    """What the story came to, line by line."""
+    requests = sum(tally.requests for tally in (*tallies.values(), meanwhile))
+    rows = sum(tally.rows for tally in (*tallies.values(), meanwhile))
+    worst = max(drift.features, key=lambda feature: feature.psi)
+    model = versions[0].model
+    return [
+        *((f"version {version.version}", f"{version.algorithm}, AUC {story.auc(version)}") for version in versions),
+        *((f"approved by version {version.version}", approval_rates(version)) for version in versions),
+        ("requests", f"{requests} with {rows} rows; 0 failed, 0 differ from scikit-learn"),
+        *((f"latency, {size} to a request", story.latency(tally)) for size, tally in tallies.items()),
+        *((swap.what, f"first answer after {swap.seconds * 1000:.0f} ms") for swap in swaps),
+        ("drift", f"{drift.rows} rows; highest PSI {worst.psi:.3f} ({worst.name}); drifted: {drifted(drift)}"),
+        ("control plane", f"{endpoint.http}/"),
+        ("model card", f"{endpoint.http}/api/v1/models/{model}/versions/1/model-card?format=html"),
+        ("metrics", f"http://{places.metrics}/metrics"),
+        ("files", f"{places.folder}: registry, logs, Comet archives"),
+    ]
+
+
+def approval_rates(version: TrainedVersion) -> str:
+    """How many of each group the version would approve."""
+    return ", ".join(f"afam {group.group}: {group.rate:.2f}" for group in version.evaluation.groups)
+
+
+def drifted(drift: Drift) -> str:
+    """The names of the features beyond the limits."""
+    return ", ".join(feature.name for feature in drift.features if feature.drifted) or "none"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

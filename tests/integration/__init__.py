@@ -1,0 +1,1 @@
+"""Several programs at once, as users run them."""
