@@ -175,8 +175,8 @@ def _p_ks(observed: Counts, reference: Counts) -> float:
 
 
 def _smoothed(counts: Counts) -> NDArray[np.float64]:
-    smoothed: NDArray[np.float64] = counts + SMOOTHING
-    return smoothed / float(smoothed.sum())
+    smoothed = counts.astype(np.float64) + SMOOTHING
+    return smoothed / np.float64(smoothed.sum())
 
 
 @cache

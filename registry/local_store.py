@@ -39,7 +39,7 @@ class LocalStore:
         """See `Store.get`."""
         try:
             return (self.root / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
             raise _store_error("read", key, error) from error

@@ -6,6 +6,8 @@ from registry.errors import InvalidNameError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_COMMIT_KEY = re.compile(rf"models/({_NAME.pattern})/log/([0-9]{{20}})\.json")
+_MANIFEST_KEY = re.compile(rf"models/({_NAME.pattern})/versions/([1-9][0-9]*)/manifest\.json")
 
 MARKER = "registry.json"
 """The key that makes a place a registry."""
@@ -80,3 +82,21 @@ def log_prefix(model: str) -> str:
 def commit_key(model: str, seq: int) -> str:
     """The key of one commit; 20 digits, so that names sort as numbers do."""
     return f"{log_prefix(model)}{seq:020d}.json"
+
+
+def parse_commit_key(key: str) -> tuple[str, int] | None:
+    """The model and the number of a commit; None if `key` is not the key of one. `parse_commit_key(commit_key(m, n)) == (m, n)`."""
+    found = _COMMIT_KEY.fullmatch(key)
+    return (found[1], int(found[2])) if found and int(found[2]) else None
+
+
+def parse_manifest_key(key: str) -> tuple[str, int] | None:
+    """The model and the version of a manifest; None if `key` is not the key of one. `parse_manifest_key(manifest_key(m, v)) == (m, v)`."""
+    found = _MANIFEST_KEY.fullmatch(key)
+    return (found[1], int(found[2])) if found else None
+
+
+def parse_blob_key(key: str) -> str | None:
+    """The sha256 of a blob; None if `key` is not the key of one. `parse_blob_key(blob_key(d)) == d`."""
+    digest = key.rpartition("/")[2]
+    return digest if _DIGEST.fullmatch(digest) and key == blob_key(digest) else None

@@ -4,6 +4,7 @@ Builds a profile, sorts observed values into its bins, reads and writes `profile
 counts, and when, is the daemon's business. Counts in the same bins add: over batches, replicas and time.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -71,8 +72,9 @@ class CategoricalFeature:
         counts = np.zeros(len(self.values) + 2, np.int64)
         places = {value: place for place, value in enumerate(self.values)}
         places[""] = len(self.values) + 1
-        for value, number in zip(*np.unique(values.astype(str), return_counts=True), strict=True):
-            counts[places.get(str(value), len(self.values))] += number
+        # Not np.unique: it would copy the column at the width of its longest text, which a caller may have made a megabyte long.
+        for value, number in Counter(values.tolist()).items():
+            counts[places.get(value, len(self.values))] += number
         return counts
 
 
@@ -121,9 +123,8 @@ def numeric_feature(name: str, values: NDArray[np.floating] | Sequence[float]) -
 
 def categorical_feature(name: str, values: Sequence[str]) -> CategoricalFeature:
     """Give a bin to each of the 50 most frequent reference `values` [n] (ties by name); the empty text is missing."""
-    column = np.asarray(values, dtype=object)
-    found, numbers = np.unique(column.astype(str), return_counts=True)
-    ranked = sorted((-int(number), str(value)) for value, number in zip(found, numbers, strict=True) if value)
+    column = np.asarray([str(value) for value in values], dtype=object)
+    ranked = sorted((-number, value) for value, number in Counter(column.tolist()).items() if value)
     feature = CategoricalFeature(name, tuple(value for _, value in ranked[:CATEGORIES]), ())
     return CategoricalFeature(name, feature.values, tuple(feature.count(column).tolist()))
 

@@ -1,8 +1,10 @@
 """The operations of the registry, on any store. Every change is one commit: check the rule, put if absent, or read again and retry."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -10,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 from registry import bundle, canonical, commit, manifest, rules
 from registry.canonical import JsonObject
 from registry.commit import Change, Commit, Kind
-from registry.errors import ConflictError, CorruptError, ModelUnknownError, NotARegistryError, RuleError
+from registry.errors import ConflictError, CorruptError, ModelUnknownError, NotARegistryError, RuleError, StoreError
 from registry.local_store import create_folder, open_folder
 from registry.manifest import File, Manifest
-from registry.names import PRODUCTION, blob_key, check_name, check_stage, commit_key, manifest_key
+from registry.names import PRODUCTION, blob_key, check_name, check_stage, commit_key, manifest_key, parse_commit_key
 from registry.state import ModelState, fold
 from registry.store import Store
 
@@ -22,12 +24,14 @@ Decide: TypeAlias = Callable[[ModelState], Change]
 
 MAX_ATTEMPTS = 100
 _CHUNK = 1 << 20
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class Registry:
     """All models under one root.
 
-    A state once read is kept: a later read folds only the commits that came since. Instances share nothing; safe for use from one thread at a time.
+    A state once read is kept: a later read folds only the commits that came since. Instances share nothing; safe for use from one
+    thread at a time.
     """
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
@@ -35,9 +39,15 @@ class Registry:
         self._clock = clock
         self._states: dict[str, ModelState] = {}
 
+    @property
+    def store(self) -> Store:
+        """The storage below, for what looks at it as a whole (`verify`)."""
+        return self._store
+
     def models(self) -> list[str]:
         """The names of all models with at least one commit, sorted."""
-        return sorted({key.split("/")[1] for key in self._store.list("models/") if key.split("/")[2] == "log"})
+        places = (parse_commit_key(key) for key in self._store.list("models/"))
+        return sorted({place[0] for place in places if place})
 
     def log(self, model: str, after: int = 0) -> Iterator[Commit]:
         """The commits of a model with a number above `after`, in order.
@@ -63,13 +73,13 @@ class Registry:
         return state
 
     def state_at(self, model: str, time: datetime) -> ModelState:
-        """The state as it was at `time`.
+        """The state as it was at `time`: the fold of the log before its first commit that is later.
 
         Raises:
             ModelUnknownError: if the model has no commit at all.
         """
         self.state(model)
-        return fold(ModelState(model), (entry for entry in self.log(model) if entry.time <= time))
+        return fold(ModelState(model), takewhile(lambda entry: entry.time <= time, self.log(model)))
 
     def manifest(self, model: str, version: int) -> Manifest:
         """The manifest of a registered version, checked against the digest its commit recorded.
@@ -123,7 +133,7 @@ class Registry:
             raise RuleError(f"a bundle needs {' and '.join(bundle.REQUIRED)}; missing: {', '.join(missing)}")
         # Refuse before anything is written what the commit would be refused for.
         rules.check(ModelState(model), Change(Kind.REGISTERED, {"version": 1}, actor, reason))
-        stored = {name: self._put_blob(content) for name, content in files.items()}
+        stored = {name: self._put_blob(name, content) for name, content in files.items()}
         entry = self._put_manifest(model, stored, facts)
         change = Change(Kind.REGISTERED, {"version": entry.version, "manifest": canonical.digest(entry.encode())}, actor, reason)
         self._commit(model, lambda _: change)
@@ -172,11 +182,16 @@ class Registry:
             state = self._refreshed(model)
             change = decide(state)
             rules.check(state, change)
-            entry = commit.at_place(change, model=model, seq=state.seq + 1, previous=state.head, time=self._clock())
+            entry = commit.at_place(change, model=model, seq=state.seq + 1, previous=state.head, time=self._time_after(state))
             fold(state, [entry])  # what no reader could fold is never written
             if self._store.put_if_absent(commit_key(model, entry.seq), [entry.raw]):
                 return entry
         raise ConflictError(f"gave up on {model!r} after {MAX_ATTEMPTS} attempts: others keep committing; try again")
+
+    def _time_after(self, state: ModelState) -> datetime:
+        # A clock that is behind the last writer's, or was set back, must not make the log go back: the order of commits is their number.
+        now = self._clock()
+        return now if state.updated is None else max(now, state.updated)
 
     def _put_manifest(self, model: str, files: Mapping[str, File], facts: JsonObject) -> Manifest:
         # A number taken by a writer that died before its commit stays unused: the next one is free.
@@ -187,13 +202,14 @@ class Registry:
                 return entry
             version += 1
 
-    def _put_blob(self, content: Content) -> File:
+    def _put_blob(self, name: str, content: Content) -> File:
         digest, size = hashlib.sha256(), 0
         for chunk in _chunks(content):
             digest.update(chunk)
             size += len(chunk)
-        self._store.put_if_absent(blob_key(digest.hexdigest()), _chunks(content))
-        return File(digest.hexdigest(), size)
+        file = File(digest.hexdigest(), size)
+        self._store.put_if_absent(blob_key(file.sha256), _unchanged(_chunks(content), name, file.sha256))
+        return file
 
 
 def open_registry(url: str, clock: Callable[[], datetime] | None = None) -> Registry:
@@ -220,23 +236,38 @@ def local_root(url: str) -> Path:
     """The folder a registry URL names.
 
     Raises:
-        NotARegistryError: for a scheme this release has no storage for.
+        NotARegistryError: for a scheme this release has no storage for, or what no folder can be called.
     """
+    if not url or "\0" in unquote(url):
+        raise NotARegistryError(f"{url!r} is no place for a registry: use file:///path or a path")
+    if not _SCHEME.match(url):
+        return Path(url)
     parts = urlsplit(url)
-    if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
-        return Path(unquote(parts.path))
-    if "://" in url:
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or parts.query or parts.fragment:
         raise NotARegistryError(f"{url!r}: use file:///path or a path; other storage is not in this release")
-    return Path(url)
+    return Path(unquote(parts.path))
 
 
 def _chunks(content: Content) -> Iterator[bytes]:
     if isinstance(content, bytes):
         yield content
         return
-    with content.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+    try:
+        with content.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise StoreError(f"cannot read {content}: {error.strerror}") from error
+
+
+def _unchanged(chunks: Iterator[bytes], name: str, expected: str) -> Iterator[bytes]:
+    """Pass `chunks` on; raise at the end, which undoes the write, if they are not what was hashed before."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != expected:
+        raise CorruptError(f"{name} changed while it was being registered: nothing was registered; try again when it is complete")
 
 
 def _utc_now() -> datetime:

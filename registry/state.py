@@ -43,6 +43,8 @@ class ModelState:
     staging: int | None = None
     routes: tuple[Route, ...] = ()
     """The present production route is the last; the ones before it are what a rollback returns to."""
+    updated: datetime | None = None
+    """time of the last commit; within a log times never go back"""
 
     @property
     def route(self) -> Route | None:
@@ -87,7 +89,7 @@ def fold(state: ModelState, commits: Iterable[Commit]) -> ModelState:
         if commit.model != state.model or commit.seq != state.seq + 1 or commit.previous != state.head:
             raise FormatError(f"commit {commit.seq} of {state.model!r} does not follow commit {state.seq}: the log is broken, run verify")
         try:
-            state = replace(_apply(state, commit), seq=commit.seq, head=commit.digest)
+            state = replace(_apply(state, commit), seq=commit.seq, head=commit.digest, updated=commit.time)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise FormatError(f"commit {commit.seq} of {state.model!r} has a malformed payload: {error!r}") from error
     return state
@@ -107,11 +109,15 @@ def _apply(state: ModelState, commit: Commit) -> ModelState:
         case Kind.STAGED:
             return replace(state, staging=_integer(commit, "version"))
         case Kind.ROUTED:
-            stable = _integer(commit, "stable")
-            staging = None if state.staging == stable else state.staging
-            return replace(state, staging=staging, routes=(*state.routes, Route(stable, commit.seq, commit.time)))
+            return _routed(state, (*state.routes, Route(_integer(commit, "stable"), commit.seq, commit.time)))
         case Kind.ROLLED_BACK:
-            return replace(state, routes=state.routes[:-1])
+            return _routed(state, state.routes[:-1])
+
+
+def _routed(state: ModelState, routes: tuple[Route, ...]) -> ModelState:
+    # A version is in one stage: what answers production traffic, by promotion or by rollback, leaves staging.
+    state = replace(state, routes=routes)
+    return replace(state, staging=None) if state.staging == state.production else state
 
 
 def _integer(commit: Commit, key: str) -> int:
