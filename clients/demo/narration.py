@@ -1,11 +1,12 @@
 """What the demo says: headings, facts, progress bars on a terminal and plain lines elsewhere. Knows nothing of the story."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 Item = TypeVar("Item")
 
@@ -35,10 +36,18 @@ class Narration:
         with Progress(*columns, console=self._console, transient=True) as progress:
             yield from progress.track(items, total=total, description=title)
 
-    def table(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
+    def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Two columns: what, and how much."""
+        if not self._console.is_terminal:
+            width = max(len(what) for what, _ in rows)
+            self._console.print(f"\n{title}")
+            for what, value in rows:
+                self._console.print(f"   {what:{width}}  {value}", markup=False)
+            return
         table = Table(title=title, title_justify="left", show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for what, value in rows:
-            table.add_row(what, value)
+            table.add_row(what, Text(value))
         self._console.print()
-        self._console.print(table, markup=False)
+        self._console.print(table)

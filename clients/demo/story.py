@@ -1,6 +1,7 @@
 """The story, chapter by chapter. Each chapter takes values and returns values; how it is told is `narration`'s."""
 
 import json
+import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from clients.demo.narration import Narration
 from clients.demo.settings import Places
 from clients.demo.traffic import Background, Reference, Rows, Tally, send_all
 from tidegate_client import Client
+from training import progress as training_progress
 from training.pipeline import TrainedVersion, train
 
 SPEC = Path(training.__file__).parent / "examples" / "mortgage" / "spec.toml"
@@ -42,15 +44,8 @@ class Endpoint:
 def train_versions(narration: Narration, places: Places) -> Sequence[TrainedVersion]:
     """Chapter one: every candidate of the spec, trained, checked and registered."""
     narration.chapter("Training the candidates of training/examples/mortgage/spec.toml")
-    versions = train(
-        SPEC,
-        places.registry.resolve().as_uri(),
-        trials=None,
-        seed=None,
-        actor=ACTOR,
-        tracker_dir=places.folder / "comet",
-        progress=narration,
-    )
+    with training_progress.on(sys.stdout) as progress:
+        versions = train(SPEC, places.registry.resolve().as_uri(), actor=ACTOR, tracker_dir=places.folder / "comet", progress=progress)
     for version in versions:
         narration.say(f"registered {version.model} version {version.version}: {version.algorithm}, AUC {auc(version)}")
     return versions

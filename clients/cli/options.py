@@ -1,0 +1,30 @@
+"""The flags and arguments that several commands share, so that they are spelt and explained in the same way everywhere."""
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+DEFAULT_REGISTRY = "./.tidegate/registry"
+DEFAULT_DAEMON = "127.0.0.1:8001"
+
+Model: TypeAlias = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", show_default=False)]
+Version: TypeAlias = Annotated[int, typer.Argument(metavar="VERSION", help="Number of the version: 1, 2, 3 ...", show_default=False)]
+
+RegistryUrl: TypeAlias = Annotated[
+    str, typer.Option("--registry", metavar="URL", envvar="TIDEGATE_REGISTRY", help="Registry: file:///path or a path.")
+]
+ControlUrl: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--control",
+        metavar="URL",
+        envvar="TIDEGATE_CONTROL",
+        help="Ask this control plane, e.g. http://127.0.0.1:8000. Without it the same rules apply to the registry named by --registry.",
+        show_default=False,
+    ),
+]
+Address: TypeAlias = Annotated[
+    str, typer.Option("--address", metavar="HOST:PORT", envvar="TIDEGATE_GRPC_ADDRESS", help="Where the daemon answers gRPC.")
+]
+Reason: TypeAlias = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why: it stays in the model's log.", show_default=False)]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")]

@@ -1,0 +1,64 @@
+"""Where the objects of the control plane are wired. Nothing is made at import."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware import Middleware
+
+from control_plane import http_errors, metrics
+from control_plane.access_log import AccessLog, BodyLimit
+from control_plane.console import routes as console
+from control_plane.drift import routes as drift
+from control_plane.drift.reference import ReferenceCollector
+from control_plane.inference import routes as inference
+from control_plane.inference.daemons import Daemons
+from control_plane.metrics import HttpMetrics
+from control_plane.models import routes as models
+from control_plane.models.card import CardRenderer
+from control_plane.promotions import routes as promotions
+from control_plane.registry_pool import RegistryPool
+from control_plane.settings import Settings
+
+DESCRIPTION = "Models, versions, promotions and cards of a registry; inference by the Open Inference Protocol under /v2."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of one process.
+
+    Raises:
+        RegistryError: if there is no registry where the settings say.
+    """
+    registries = RegistryPool(settings.registry)
+    http_metrics = HttpMetrics()
+    http_metrics.add(ReferenceCollector(registries))
+    app = FastAPI(
+        title="Tidegate control plane",
+        description=DESCRIPTION,
+        version="1",
+        docs_url=None,  # these pages would load their scripts from elsewhere
+        redoc_url=None,
+        lifespan=_lifespan,
+        middleware=[Middleware(AccessLog, http_metrics), Middleware(BodyLimit, settings.max_body_bytes)],
+    )
+    app.state.registries = registries
+    app.state.metrics = http_metrics
+    app.state.daemons = Daemons(settings.daemon, settings.daemon_timeout)
+    app.state.cards = CardRenderer()
+    app.state.pages = console.Pages()
+    http_errors.install(app)
+    for router in (models.router, promotions.router, drift.router, inference.router, metrics.router, console.router):
+        app.include_router(router)
+    app.add_api_route("/api/v1/health", _health, tags=["health"])
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await app.state.daemons.close()
+
+
+def _health() -> dict[str, bool]:
+    """Whether this process answers; it says nothing of the registry or the daemon."""
+    return {"live": True}

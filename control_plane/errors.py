@@ -1,0 +1,38 @@
+"""The error tree of the control plane. `http_errors` says which HTTP status each class has; registry and SDK have trees of their own.
+
+ControlPlaneError
+├── SettingsError           bad usage: the program does not start
+├── RequestError            answered to the caller
+│   ├── ParameterError      a query parameter or header that cannot be read
+│   ├── NotAcceptableError  no representation the caller accepts
+│   └── TensorError         the body of an inference request is not what the protocol says
+└── AnswerError             an answer of the daemon that cannot be written as the caller asked
+"""
+
+
+class ControlPlaneError(Exception):
+    """Anything the control plane refuses; its text is one line that says what to do."""
+
+
+class SettingsError(ControlPlaneError):
+    """The settings do not let the control plane start."""
+
+
+class RequestError(ControlPlaneError):
+    """The request itself is wrong; nothing was done."""
+
+
+class ParameterError(RequestError):
+    """A query parameter or header that cannot be read."""
+
+
+class NotAcceptableError(RequestError):
+    """The document exists, in none of the media types asked for."""
+
+
+class TensorError(RequestError):
+    """JSON, shapes, datatypes or byte counts of an inference request that do not fit together."""
+
+
+class AnswerError(ControlPlaneError):
+    """The daemon answered something JSON cannot hold; binary output can."""

@@ -1,0 +1,50 @@
+"""Which daemon is asked: each in turn, and the next one where one does not answer. Knows nothing of HTTP."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
+
+from tidegate_client import AsyncClient
+from tidegate_client.errors import UnavailableError
+
+T = TypeVar("T")
+
+
+class Daemons:
+    """Connections to at least one daemon, all serving the same registry; made when they are first used, for one event loop."""
+
+    def __init__(self, addresses: Sequence[str], timeout: float) -> None:
+        # No retries: a caller who is told Retry-After decides better than one who waits in its place, and adds no load.
+        self._clients = [AsyncClient(address, timeout=timeout, max_retries=0) for address in addresses]
+        self._turn = 0
+
+    async def ask(self, call: Callable[[AsyncClient], Awaitable[T]]) -> T:
+        """What the next daemon answers, or the one after it if that one is unavailable: down, loading or draining.
+
+        Raises:
+            TidegateError: what the last one asked answered.
+        """
+        unavailable: UnavailableError | None = None
+        for client in self._in_turn():
+            try:
+                return await call(client)
+            except UnavailableError as error:
+                unavailable = error
+        assert unavailable is not None  # noqa: S101 -- there is at least one daemon
+        raise unavailable
+
+    async def any(self, call: Callable[[AsyncClient], Awaitable[bool]]) -> bool:
+        """Whether one of them says yes."""
+        for client in self._in_turn():
+            if await call(client):
+                return True
+        return False
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients:
+            await client.close()
+
+    def _in_turn(self) -> Iterator[AsyncClient]:
+        self._turn = (self._turn + 1) % len(self._clients)
+        yield from self._clients[self._turn :]
+        yield from self._clients[: self._turn]

@@ -1,0 +1,109 @@
+"""The control plane's settings: flags above `TIDEGATE_` environment variables above a TOML file above defaults. They are only read here."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from control_plane.errors import SettingsError
+
+_HIGHEST_PORT = 65_535
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDEGATE_", extra="ignore", toml_file="tidegate.toml")
+
+    registry: str = ".tidegate/registry"
+    """Registry to read and write: file:///path or a path"""
+    http_address: str = "127.0.0.1:8000"
+    """Where HTTP listens; port 0 takes a free one"""
+    daemon: Annotated[tuple[str, ...], NoDecode] = Field(default=("127.0.0.1:8001",), min_length=1)
+    """Daemons that answer inference, each HOST:PORT; several are separated by commas"""
+    daemon_timeout: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds a daemon has for one answer"""
+    max_body_bytes: int = Field(default=64 << 20, ge=1024, lt=1 << 31)
+    """Largest request body taken"""
+    insecure: bool = False
+    """Allow an address that is not loopback without TLS and authentication"""
+
+    @field_validator("daemon", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("http_address")
+    @classmethod
+    def _check_address(cls, address: str) -> str:
+        return _host_and_port(address)
+
+    @field_validator("daemon")
+    @classmethod
+    def _check_daemons(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_host_and_port, addresses))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """The settings of this process; `config` replaces `tidegate.toml` and must exist.
+
+    Raises:
+        SettingsError: naming the first setting that is wrong, or an address open to others without protection.
+    """
+    if config is not None and not config.is_file():
+        raise SettingsError(f"--config {config}: no such file")
+    try:
+        settings = _class_reading(config)(**flags)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise SettingsError(
+            f"--{name.replace('_', '-')} (TIDEGATE_{name.upper()}): {first['msg'].removeprefix('Value error, ')}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{config or 'tidegate.toml'} cannot be read: {error}") from error
+    if not settings.insecure and not _is_loopback(settings.http_address):
+        raise SettingsError(
+            f"{settings.http_address} is open to other machines without TLS and authentication: bind to 127.0.0.1, or say --insecure"
+        )
+    return settings
+
+
+def _class_reading(config: Path | None) -> type[Settings]:
+    if config is None:
+        return Settings
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    return Configured
+
+
+def _host_and_port(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > _HIGHEST_PORT:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return address
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
