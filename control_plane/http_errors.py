@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 import grpc
 import structlog
@@ -146,9 +147,19 @@ def _daemon_fault(error: TidegateError) -> Fault:
 
 
 def _validation_fault(error: RequestValidationError) -> Fault:
-    found = [{"field": ".".join(map(str, item["loc"])), "message": str(item["msg"])} for item in error.errors()]
+    found = [_field(item) for item in error.errors()]
     kind = Kind(422, "fields", "Fields missing, unknown or wrong")
     return Fault(kind, "; ".join(f"{item['field']}: {item['message']}" for item in found), kind.name, {"errors": found})
+
+
+def _field(item: Mapping[str, Any]) -> dict[str, str]:
+    match item["type"]:
+        case "json_invalid":
+            return {"field": "body", "message": f"not JSON: {item['ctx']['error']}"}
+        case "model_attributes_type":
+            return {"field": "body", "message": "send a JSON object, with Content-Type: application/json"}
+        case _:
+            return {"field": ".".join(map(str, item["loc"])), "message": str(item["msg"])}
 
 
 def _http_fault(status: int, detail: str, headers: Mapping[str, str]) -> Fault:

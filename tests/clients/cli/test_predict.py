@@ -35,7 +35,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 def test_each_row_is_answered_with_version_and_id(tidegate: Command, running: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text("kind,c,b,a\nx,0,0,0\ny,5,,10\n")
+    path.write_text("kind,c,b,a\nx,0,0,0\ny,5,6,10\n")
     done = tidegate("predict", "approval", "--rows", path, "--address", running.address, "--json")
     assert done.returncode == 0
     rows = json.loads(done.stdout)["rows"]

@@ -45,12 +45,3 @@ def test_a_misspelt_key_is_exit_2_and_registers_nothing(tidegate: Command, root:
     assert done.returncode == 2
     assert "houldout" in done.stderr
     assert not root.exists()
-
-
-def test_missing_data_are_exit_2_and_register_nothing(tidegate: Command, root: Path, tmp_path: Path) -> None:
-    spec = small_spec(tmp_path)
-    (tmp_path / "hmda.csv").unlink()
-    done = tidegate("train", spec)
-    assert done.returncode == 2
-    assert "hmda.csv" in done.stderr
-    assert not root.exists()

@@ -1,0 +1,176 @@
+"""Drift arithmetic agrees with scipy, is defined for every count, and alarms when it should."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from registry.drift import DEFAULT_LIMITS, Limits, benjamini_hochberg, divergence, evaluate, ks, merged, psi
+from registry.errors import FormatError
+from registry.profile import CategoricalFeature, Counts, NumericFeature, Profile, categorical_feature, numeric_feature
+from tests.registry.strategies import profiles
+
+REFERENCE_ROWS = 2000
+
+
+def counts_of(bins: int) -> st.SearchStrategy[Counts]:
+    return st.lists(st.integers(0, 10**7), min_size=bins, max_size=bins).map(lambda values: np.asarray(values, np.int64))
+
+
+pairs = st.integers(2, 21).flatmap(lambda bins: st.tuples(counts_of(bins), counts_of(bins)))
+
+
+def normal_profile(generator: np.random.Generator, features: int = 20) -> Profile:
+    return Profile(REFERENCE_ROWS, tuple(numeric_feature(f"x{i}", generator.normal(size=REFERENCE_ROWS)) for i in range(features)), ())
+
+
+def observe(profile: Profile, columns: list[NDArray[np.float64]]) -> list[Counts]:
+    return [feature.count(np.asarray(column, np.float32)) for feature, column in zip(profile.features, columns, strict=True)]  # type: ignore[arg-type]
+
+
+def test_the_index_of_two_halves_and_six_to_four_is_the_textbook_value() -> None:
+    assert divergence(np.asarray([0.5, 0.5]), np.asarray([0.6, 0.4])) == pytest.approx(0.04054651081081642, abs=1e-16)
+
+
+@given(pairs)
+def test_the_index_is_the_symmetric_entropy_of_the_smoothed_counts(pair: tuple[Counts, Counts]) -> None:
+    observed, reference = pair
+    if not observed.sum() or not reference.sum():
+        assert psi(observed, reference) == 0.0
+        return
+    p, q = reference + 0.5, observed + 0.5
+    assert psi(observed, reference) == pytest.approx(stats.entropy(p, q) + stats.entropy(q, p), rel=1e-9, abs=1e-12)
+    assert psi(observed, reference) == pytest.approx(psi(reference, observed), rel=1e-9, abs=1e-12)
+    assert psi(reference, reference) == pytest.approx(0, abs=1e-15)
+
+
+@given(pairs)
+def test_the_distance_is_the_kolmogorov_smirnov_statistic_of_the_binned_values(pair: tuple[Counts, Counts]) -> None:
+    observed, reference = (counts // 10**5 for counts in pair)  # few enough to write every value down
+    ours, theirs = (np.repeat(np.arange(len(counts) - 1), counts[:-1]) for counts in (observed, reference))
+    if not len(ours) or not len(theirs):
+        assert ks(observed, reference) == 0.0
+        return
+    assert ks(observed, reference) == pytest.approx(stats.ks_2samp(ours, theirs, method="asymp").statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.5, 3.0])
+def test_the_distance_at_the_edges_is_below_the_exact_one_by_at_most_a_bin(shift: float) -> None:
+    generator = np.random.default_rng(1)
+    reference, values = generator.normal(size=5000), generator.normal(shift, size=3000)
+    feature = numeric_feature("x", reference)
+    exact = stats.ks_2samp(values, reference).statistic
+    binned = ks(feature.count(values.astype(np.float32)), np.asarray(feature.reference))
+    share = max(feature.reference) / sum(feature.reference)
+    assert exact - share - 1e-3 <= binned <= exact + 1e-3
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_adjusted_p_values_are_those_of_scipy(p: list[float]) -> None:
+    assert benjamini_hochberg(np.asarray(p)) == pytest.approx(stats.false_discovery_control(p))
+
+
+@given(st.integers(1, 20), st.data())
+def test_merging_keeps_order_rows_and_missing_and_leaves_at_most_ten_bins(values: int, data: st.DataObject) -> None:
+    counts = data.draw(counts_of(values + 1))
+    feature = NumericFeature("x", tuple(map(float, range(values - 1))), tuple(counts.tolist()))
+    fewer = merged(feature, counts)
+    assert len(fewer) == min(values, 10) + 1
+    assert (fewer.sum(), fewer[-1]) == (counts.sum(), counts[-1])
+    assert set(np.cumsum(fewer)) <= set(np.cumsum(counts))
+
+
+def test_twenty_bins_merge_in_pairs_and_categories_stay() -> None:
+    counts = np.arange(21)
+    assert merged(NumericFeature("x", tuple(map(float, range(19))), ()), counts).tolist() == [*range(1, 40, 4), 20]
+    assert merged(CategoricalFeature("c", tuple(map(str, range(19))), ()), counts) is counts
+
+
+@given(profiles, st.data())
+def test_every_count_has_a_verdict_without_nan(profile: Profile, data: st.DataObject) -> None:
+    observed = [data.draw(counts_of(len(feature.bins))) for feature in profile.features]
+    drifts = evaluate(profile, observed)
+    assert [drift.name for drift in drifts] == [feature.name for feature in profile.features]
+    for drift, counts in zip(drifts, observed, strict=True):
+        assert drift.observed == tuple(counts.tolist())
+        assert drift.rows == counts.sum()
+        assert drift.psi >= 0
+        assert 0 <= drift.p_value <= 1
+        assert (drift.ks is None) == (drift.kind == "categorical")
+        assert drift.ks is None or 0 <= drift.ks <= 1
+        assert not drift.drifted or drift.rows >= 500
+
+
+def test_no_rows_are_no_drift() -> None:
+    profile = normal_profile(np.random.default_rng(2), 3)
+    for drift in evaluate(profile, [np.zeros(len(feature.bins), np.int64) for feature in profile.features]):
+        assert (drift.rows, drift.psi, drift.ks, drift.p_value, drift.drifted, drift.warned) == (0, 0.0, 0.0, 1.0, False, False)
+
+
+def test_without_a_feature_there_is_nothing_to_say() -> None:
+    assert evaluate(Profile(0, (), ()), []) == ()
+
+
+def test_a_shift_of_half_a_deviation_is_found_from_500_rows_on_and_nothing_else_is() -> None:
+    generator = np.random.default_rng(3)
+    for rows in (500, 5000):
+        alarms = 0
+        for _ in range(40):
+            profile = normal_profile(generator)
+            columns = [generator.normal(0.5 if i == 0 else 0, size=rows) for i in range(20)]
+            first, *others = evaluate(profile, observe(profile, columns))
+            assert first.drifted, rows
+            alarms += any(drift.drifted for drift in others)
+        assert alarms <= 2, rows
+
+
+def test_fewer_rows_than_the_limit_are_never_called_drift() -> None:
+    profile = normal_profile(np.random.default_rng(4), 1)
+    far = [np.full(499, 9.0)]
+    (drift,) = evaluate(profile, observe(profile, far))
+    assert (drift.drifted, drift.p_value < 1e-9, drift.psi > 1) == (False, True, True)
+    (drift,) = evaluate(profile, observe(profile, far), Limits(min_rows=499))
+    assert drift.drifted
+    assert drift.limits.min_rows == 499
+
+
+def test_a_significant_difference_too_small_to_matter_is_not_drift() -> None:
+    generator = np.random.default_rng(5)
+    profile = Profile(1, (numeric_feature("x", generator.normal(size=200_000)),), ())
+    (drift,) = evaluate(profile, observe(profile, [generator.normal(0.05, size=200_000)]))
+    assert drift.p_value < 1e-9
+    assert not drift.drifted
+    (drift,) = evaluate(profile, [np.asarray(drift.observed)], replace(DEFAULT_LIMITS, ks=0.01))
+    assert drift.drifted
+
+
+def test_values_that_go_missing_are_drift_even_where_those_left_are_as_before() -> None:
+    generator = np.random.default_rng(6)
+    profile = normal_profile(generator, 1)
+    column = generator.normal(size=5000)
+    column[generator.random(5000) < 0.3] = np.nan
+    (drift,) = evaluate(profile, observe(profile, [column]))
+    assert drift.drifted
+    assert drift.ks is not None
+    assert drift.ks < DEFAULT_LIMITS.ks
+
+
+def test_a_category_that_appears_or_grows_is_drift() -> None:
+    generator = np.random.default_rng(7)
+    profile = Profile(REFERENCE_ROWS, (categorical_feature("c", generator.choice(["a", "b", "c"], REFERENCE_ROWS).tolist()),), ())
+    feature = profile.features[0]
+    for values in (["a"] * 800 + ["b"] * 200, ["new"] * 300 + ["a", "b", "c"] * 300):
+        (drift,) = evaluate(profile, [feature.count(np.asarray(values, dtype=object))])  # type: ignore[arg-type]
+        assert drift.drifted
+        assert drift.ks is None
+
+
+def test_counts_of_another_version_are_refused() -> None:
+    profile = normal_profile(np.random.default_rng(8), 2)
+    for observed in ([], [np.zeros(21, np.int64)], [np.zeros(21, np.int64), np.zeros(5, np.int64)]):
+        with pytest.raises(FormatError, match="do not fit the bins"):
+            evaluate(profile, observed)

@@ -1,0 +1,1 @@
+"""Promises of `training`, on the real data of the example."""
