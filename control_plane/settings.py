@@ -96,7 +96,7 @@ def _class_reading(config: Path | None) -> type[Settings]:
 
 def _host_and_port(address: str) -> str:
     host, _, port = address.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > _HIGHEST_PORT:
+    if not host or "/" in host or not (port.isascii() and port.isdigit()) or int(port) > _HIGHEST_PORT:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return address
 

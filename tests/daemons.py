@@ -45,7 +45,7 @@ def daemon(folder: Path, flags: Mapping[str, str]) -> Iterator[Daemon]:
         match = re.fullmatch(r"daemon listening on (\S+), metrics on (\S+)", program.announcement)
         assert match, program.announcement
         with grpc.insecure_channel(match[1]) as channel:
-            yield Daemon(program, match[1], match[2], pb_grpc.GRPCInferenceServiceStub(channel))
+            yield Daemon(program, match[1], match[2], pb_grpc.GRPCInferenceServiceStub(channel))  # type: ignore[no-untyped-call]
 
 
 def wait_until(condition: Callable[[], bool], failure: str, seconds: float = READY_SECONDS) -> None:

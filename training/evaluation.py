@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from registry import canonical
 from registry.canonical import JsonObject
@@ -95,7 +95,7 @@ def evaluate(
         "brier": (exact - outcome) ** 2,
         "accuracy": ((exact >= threshold) == (outcome == 1)).astype(np.float64),
     }
-    values = {"auc": float(roc_auc_score(outcome, exact))} | {name: float(loss.mean()) for name, loss in losses.items()}
+    values = {"auc": auc(outcome, exact)} | {name: float(loss.mean()) for name, loss in losses.items()}
     drawn = _resample(outcome, exact, losses, resamples, np.random.default_rng(seed))
     tail = (1 - LEVEL) / 2
     metrics = tuple(Metric(name, value, *map(float, np.nanquantile(drawn[name], (tail, 1 - tail)))) for name, value in values.items())
@@ -103,16 +103,27 @@ def evaluate(
     return Evaluation(len(outcome), int(outcome.sum()), threshold, resamples, seed, metrics, rates)
 
 
+def auc(outcome: NDArray[np.int64], score: NDArray[np.floating]) -> float:
+    """The share of pairs of a positive and a negative row that `score` [n] puts in order, ties by half; NaN if a class is absent.
+
+    Mann and Whitney's U: ten times as fast as a ROC curve, which a bootstrap would draw hundreds of times.
+    """
+    positives = int(outcome.sum())
+    pairs = positives * (len(outcome) - positives)
+    if pairs == 0:
+        return float("nan")
+    return float((rankdata(score)[outcome == 1].sum() - positives * (positives + 1) / 2) / pairs)
+
+
 def _resample(
     outcome: NDArray[np.int64], score: NDArray[np.float64], losses: dict[str, NDArray[np.float64]], resamples: int, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
-    drawn = {name: np.full(resamples, np.nan) for name in ("auc", *losses)}
+    drawn = {name: np.empty(resamples) for name in ("auc", *losses)}
     for number in range(resamples):
         places = rng.integers(len(outcome), size=len(outcome))
         for name, loss in losses.items():
             drawn[name][number] = loss[places].mean()
-        if 0 < outcome[places].sum() < len(outcome):  # AUC does not exist for one class alone
-            drawn["auc"][number] = roc_auc_score(outcome[places], score[places])
+        drawn["auc"][number] = auc(outcome[places], score[places])
     return drawn
 
 

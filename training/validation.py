@@ -16,7 +16,8 @@ def validate(frame: pd.DataFrame, spec: Spec) -> pd.DataFrame:
         ColumnValueError: at the first column whose values its role forbids; names the column, the value and the row.
     """
     try:
-        checked: pd.DataFrame = _schema(spec).validate(frame)
+        with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes inf, which the schema refuses
+            checked: pd.DataFrame = _schema(spec).validate(frame)
     except SchemaErrors as errors:  # what does not convert is reported as a list, even when not lazy
         raise ColumnValueError(_one_line(errors.schema_errors[0])) from errors
     except SchemaError as error:

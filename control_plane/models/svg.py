@@ -11,13 +11,14 @@ from xml.etree import ElementTree as ET
 
 _NAMESPACE = "{http://www.w3.org/2000/svg}"
 _FORBIDDEN = frozenset({"script", "foreignobject", "iframe", "embed", "object", "audio", "video", "handler", "set", "animate"})
+_PROLOGUE = re.compile(r"<!(?!--)|<\?(?!xml\s)")
 _OUTSIDE = re.compile(r"url\s*\(\s*['\"]?(?!\s*['\"]?#)|@import|javascript:|expression\s*\(", re.IGNORECASE)
 
 
 def refusal(text: str) -> str | None:
     """Why `text` is not shown as a chart, or None if it may be."""
-    if "<!" in text.replace("<!--", ""):
-        return "it has a document type or entities"
+    if _PROLOGUE.search(text):
+        return "it has a document type, entities or processing instructions"
     try:
         root = ET.fromstring(text)  # noqa: S314 -- see above
     except ET.ParseError:

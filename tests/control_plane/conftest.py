@@ -1,4 +1,4 @@
-"""One control plane for all tests of this folder, over one registry and one Open Inference Protocol server; a model of its own for each test."""
+"""One control plane for all tests of this folder, over one registry and one inference server; a model of its own for each test."""
 
 import itertools
 import re
@@ -8,11 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.samples import Sample
 
 from clients.demo.programs import Program, running
 from registry.bundle import Signature, TensorSpec
 from registry.registry import Registry, create_registry, open_registry
 from tests.control_plane.oip_server import echo_server
+from tests.exposition import scrape
 
 SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("x", "FP32", (-1, 2)),))
 _numbers = itertools.count(1)
@@ -26,14 +28,17 @@ class Control:
     http: httpx.Client
     root: Path
 
-    @property
-    def registry(self) -> Registry:
-        """A view of the registry of its own."""
+    def open_registry(self) -> Registry:
+        """The registry as another process sees it."""
         return open_registry(str(self.root))
+
+    def scrape(self) -> list[Sample]:
+        """All samples of /metrics."""
+        return scrape(str(self.http.base_url.join("/metrics")))
 
     def new_model(self, versions: int = 2, **files: bytes) -> str:
         """Register a model with that many versions; `files` go into each, `_` standing for `.`, as `model_card_json`."""
-        model, registry = f"model-{next(_numbers)}", self.registry
+        model, registry = f"model-{next(_numbers)}", self.open_registry()
         extra = {f"{name.removesuffix('_json')}.json": content for name, content in files.items()}
         for number in range(1, versions + 1):
             bundle = {"model.onnx": f"{model} {number}".encode(), "signature.json": SIGNATURE.encode(), **extra}

@@ -77,8 +77,8 @@ class _Monitoring(monitoring_pb2_grpc.MonitoringServiceServicer):
 def echo_server() -> Iterator[str]:
     """A running server; yields its address."""
     server = grpc.server(ThreadPoolExecutor(4))
-    pb_grpc.add_GRPCInferenceServiceServicer_to_server(_Inference(), server)
-    monitoring_pb2_grpc.add_MonitoringServiceServicer_to_server(_Monitoring(), server)
+    pb_grpc.add_GRPCInferenceServiceServicer_to_server(_Inference(), server)  # type: ignore[no-untyped-call]
+    monitoring_pb2_grpc.add_MonitoringServiceServicer_to_server(_Monitoring(), server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -22,18 +22,18 @@ def test_a_promotion_answers_with_the_commit_it_made(control: Control) -> None:
     model = control.new_model()
     answer = promote(control, model, {"version": 2, "to": "production", "reason": "better"}, **{"X-Tidegate-Actor": "ben"})
     assert answer.status_code == 201
-    made = list(control.registry.log(model))[-1]
+    made = list(control.open_registry().log(model))[-1]
     commit = answer.json()
     assert (commit["seq"], commit["digest"], commit["kind"]) == (made.seq, made.digest, "routed")
     assert (commit["actor"], commit["reason"], commit["payload"]) == ("ben", "better", {"stable": 2})
-    assert control.registry.state(model).production == 2
+    assert control.open_registry().state(model).production == 2
 
 
 def test_staging_and_production_are_different_stages(control: Control) -> None:
     model = control.new_model()
     assert promote(control, model, {"version": 1, "to": "staging", "reason": "look"}).json()["kind"] == "staged"
     assert promote(control, model, {"version": 2, "to": "production", "reason": "go"}).status_code == 201
-    state = control.registry.state(model)
+    state = control.open_registry().state(model)
     assert (state.staging, state.production) == (1, 2)
 
 
@@ -44,7 +44,7 @@ def test_a_rollback_returns_to_the_version_before(control: Control) -> None:
     answer = control.http.post(f"/api/v1/models/{model}/rollbacks", json={"reason": "worse"})
     assert answer.status_code == 201
     assert answer.json()["payload"] == {"stable": 1}
-    assert control.registry.state(model).production == 1
+    assert control.open_registry().state(model).production == 1
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_body_that_is_not_declared_and_valid_json_is_refused(control: Control,
     answer = control.http.post(f"/api/v1/models/{model}/promotions", content=content, headers={"Content-Type": media_type})
     assert answer.status_code == 422
     assert "JSON" in answer.json()["detail"]
-    assert control.registry.state(model).staging is None
+    assert control.open_registry().state(model).staging is None
 
 
 def test_a_body_too_large_is_refused(control: Control) -> None:
@@ -121,4 +121,4 @@ def test_of_many_equal_promotions_at_once_one_is_made(control: Control) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: promote(control, model, {"version": 2, "to": "production", "reason": "race"}), range(16)))
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 15
-    assert [commit.seq for commit in control.registry.log(model)] == [1, 2, 3]
+    assert [commit.seq for commit in control.open_registry().log(model)] == [1, 2, 3]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 from starlette.exceptions import HTTPException
@@ -11,8 +12,10 @@ from control_plane.http_errors import GRPC, KINDS, fault_of, write
 from registry import errors as registry_errors
 from tidegate_client import errors as client_errors
 
+E = TypeVar("E", bound=Exception)
 
-def tree(root: type[Exception]) -> Iterator[type[Exception]]:
+
+def tree(root: type[E]) -> Iterator[type[E]]:
     yield root
     for child in root.__subclasses__():
         yield from tree(child)

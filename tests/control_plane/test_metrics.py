@@ -5,7 +5,7 @@ import pytest
 
 from registry.profile import NumericFeature, Profile, categorical_feature, numeric_feature
 from tests.control_plane.conftest import Control
-from tests.exposition import scrape, value
+from tests.exposition import value
 
 SHARE, CDF, ROWS = "tidegate_drift_reference_share", "tidegate_drift_reference_cdf", "tidegate_drift_reference_rows"
 
@@ -19,9 +19,9 @@ def make_profile() -> Profile:
 def test_references_of_staged_versions_are_exposed_and_of_others_not(control: Control) -> None:
     profile = make_profile()
     model = control.new_model(3, profile_json=profile.encode())
-    control.registry.promote(model, 1, to="production", actor="ana", reason="go")
-    control.registry.promote(model, 2, to="staging", actor="ana", reason="look")
-    samples = scrape(f"{control.http.base_url}metrics")
+    control.open_registry().promote(model, 1, to="production", actor="ana", reason="go")
+    control.open_registry().promote(model, 2, to="staging", actor="ana", reason="look")
+    samples = control.scrape()
     mine = [sample for sample in samples if sample.labels.get("model") == model]
     assert {sample.labels["version"] for sample in mine} == {"1", "2"}
     assert value(mine, ROWS, version="1") == 400
@@ -40,16 +40,16 @@ def test_references_of_staged_versions_are_exposed_and_of_others_not(control: Co
 def test_references_follow_a_promotion(control: Control) -> None:
     model = control.new_model(2, profile_json=make_profile().encode())
     for version in (1, 2):
-        control.registry.promote(model, version, to="production", actor="ana", reason="go")
-        samples = scrape(f"{control.http.base_url}metrics")
+        control.open_registry().promote(model, version, to="production", actor="ana", reason="go")
+        samples = control.scrape()
         assert [sample.labels["version"] for sample in samples if sample.name == ROWS and sample.labels["model"] == model] == [str(version)]
 
 
 def test_a_profile_that_cannot_be_read_is_left_out_and_the_scrape_goes_on(control: Control) -> None:
     broken, sound = control.new_model(1, profile_json=b"{}"), control.new_model(1, profile_json=make_profile().encode())
     for model in (broken, sound):
-        control.registry.promote(model, 1, to="production", actor="ana", reason="go")
-    seen = {sample.labels["model"] for sample in scrape(f"{control.http.base_url}metrics") if sample.name == ROWS}
+        control.open_registry().promote(model, 1, to="production", actor="ana", reason="go")
+    seen = {sample.labels["model"] for sample in control.scrape() if sample.name == ROWS}
     assert sound in seen
     assert broken not in seen
     assert '"drift reference left out"' in control.program.log.read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_requests_are_counted_by_route_never_by_path(control: Control) -> None:
     control.http.get(f"/api/v1/models/{model}")
     control.http.get("/some/strange/path")
     control.http.request("BREW", "/api/v1/models")
-    samples = scrape(f"{control.http.base_url}metrics")
+    samples = control.scrape()
     requests = [sample for sample in samples if sample.name == "tidegate_http_requests_total"]
     assert value(requests, "tidegate_http_requests_total", route="/api/v1/models/{model}", method="GET", status="200") >= 1
     assert value(requests, "tidegate_http_requests_total", route="unmatched", status="404") >= 1

@@ -10,26 +10,27 @@ from tests.control_plane.conftest import Control
 
 def test_a_model_its_versions_and_its_stages_are_told(control: Control) -> None:
     model = control.new_model()
-    control.registry.promote(model, 2, to="production", actor="ben", reason="best")
+    control.open_registry().promote(model, 2, to="production", actor="ben", reason="best")
     listed = {entry["model"]: entry for entry in control.http.get("/api/v1/models").json()}
     assert (listed[model]["production"], listed[model]["versions"]) == (2, 2)
-    assert control.http.get(f"/api/v1/models/{model}").json() == views.state(control.registry.state(model))
+    assert control.http.get(f"/api/v1/models/{model}").json() == views.state(control.open_registry().state(model))
     detail = control.http.get(f"/api/v1/models/{model}/versions/2").json()
-    assert detail == views.version(control.registry, model, 2)
+    assert detail == views.version(control.open_registry(), model, 2)
     assert (detail["stage"], detail["facts"]) == ("production", {"auc": 0.5})
 
 
 def test_what_another_process_commits_is_seen_at_the_next_request(control: Control) -> None:
     model = control.new_model()
     assert control.http.get(f"/api/v1/models/{model}").json()["staging"] is None
-    control.registry.promote(model, 1, to="staging", actor="ben", reason="look")
+    control.open_registry().promote(model, 1, to="staging", actor="ben", reason="look")
     assert control.http.get(f"/api/v1/models/{model}").json()["staging"] == 1
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 6, 7])
 def test_the_pages_of_a_log_hold_every_commit_once_in_order(control: Control, limit: int) -> None:
     model = control.new_model(6)
-    after, seen = 0, []
+    after: int | None = 0
+    seen = []
     while after is not None:
         page = control.http.get(f"/api/v1/models/{model}/log", params={"after": after, "limit": limit}).json()
         assert len(page["commits"]) <= limit
@@ -41,9 +42,9 @@ def test_the_pages_of_a_log_hold_every_commit_once_in_order(control: Control, li
 
 def test_the_past_is_told_as_it_was(control: Control) -> None:
     model = control.new_model()
-    control.registry.promote(model, 1, to="production", actor="ben", reason="first")
-    between = control.registry.state(model).routes[-1].since
-    control.registry.promote(model, 2, to="production", actor="ben", reason="second")
+    control.open_registry().promote(model, 1, to="production", actor="ben", reason="first")
+    between = control.open_registry().state(model).routes[-1].since
+    control.open_registry().promote(model, 2, to="production", actor="ben", reason="second")
     path = f"/api/v1/models/{model}/state"
     assert control.http.get(path).json()["production"] == 2
     assert control.http.get(path, params={"at": between.isoformat()}).json()["production"] == 1
@@ -84,7 +85,7 @@ def test_what_is_not_there_is_a_problem_that_says_what(control: Control, path: s
 
 def test_an_altered_file_is_told_and_not_handed_out(control: Control) -> None:
     model = control.new_model(1, model_card_json=b'{"purpose": "altered soon"}')
-    digest = control.registry.manifest(model, 1).files["model_card.json"].sha256
+    digest = control.open_registry().manifest(model, 1).files["model_card.json"].sha256
     (control.root / "blobs" / "sha256" / digest[:2] / digest).write_bytes(b'{"purpose": "other"}')
     answer = control.http.get(f"/api/v1/models/{model}/versions/1/model-card")
     assert answer.status_code == 500
@@ -93,7 +94,7 @@ def test_an_altered_file_is_told_and_not_handed_out(control: Control) -> None:
 
 def test_the_index_page_lists_models_and_escapes_what_people_wrote(control: Control) -> None:
     model = control.new_model(1, model_card_json=b"{}")
-    registry = control.registry
+    registry = control.open_registry()
     bundle = {"model.onnx": b"x", "signature.json": registry.read(model, 1, "signature.json")}
     registry.register(model, bundle, {}, actor="ana", reason="<script>alert(1)</script>")
     page = control.http.get("/")

@@ -36,7 +36,7 @@ def test_demo_tells_its_story_and_leaves_nothing_running(tmp_path: Path) -> None
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     assert "0 failed, 0 differ from scikit-learn" in run.stdout
-    for line in ("version 1", "version 2", "approved by version 1", "promotion of version 2", "rollback to version 1", "drift", "model card"):
+    for line in ("version 1", "version 2", "approved by version 1", "promotion of version 2", "rollback to version 1", "drift"):
         assert re.search(rf"^ +{line} +\S", run.stdout, re.MULTILINE), line
     pids = re.search(r"ran as processes (\d+) (\d+)", run.stdout)
     assert pids

@@ -1,0 +1,1 @@
+"""Artefacts of released formats: they must stay readable, so nothing here is ever written again."""
