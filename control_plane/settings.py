@@ -1,6 +1,7 @@
 """The control plane's settings: flags above `TIDEGATE_` environment variables above a TOML file above defaults. They are only read here."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from control_plane.errors import SettingsError
 
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT = 65_535
 
 
@@ -34,7 +36,10 @@ class Settings(BaseSettings):
     @field_validator("daemon", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple):
+            return value
+        return tuple(part.strip() for text in texts for part in str(text).split(","))
 
     @field_validator("http_address")
     @classmethod
@@ -95,8 +100,8 @@ def _class_reading(config: Path | None) -> type[Settings]:
 
 
 def _host_and_port(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    if not host or "/" in host or not (port.isascii() and port.isdigit()) or int(port) > _HIGHEST_PORT:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > _HIGHEST_PORT:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return address
 

@@ -5,6 +5,7 @@ and a bundle (the files of one version) becomes visible with the commit that nam
 
     names         what a model, a version or a file may be called
     canonical     the one JSON encoding whose digest is stable
+    fields        typed fields out of parsed JSON
     commit        one numbered entry of a model's log
     state         the fold of a log, a pure function
     rules         what may follow what, a pure function
@@ -16,7 +17,10 @@ and a bundle (the files of one version) becomes visible with the commit that nam
     registry      the operations, wired to a store
     watch         waiting for a log to grow
     verify        re-reads everything and names what is wrong
+    views         states, versions and commits as plain JSON, for people and programs
     errors        the error tree
+
+`python -m registry` looks at a registry from a shell. The formats are described in docs/formats.
 
 Imports no other folder of the project: daemon, control plane and training share this one and nothing else.
 """

@@ -38,7 +38,7 @@ def _train(options: argparse.Namespace) -> None:
             options.registry,
             trials=options.trials,
             seed=options.seed,
-            actor=options.actor or getpass.getuser(),
+            actor=options.actor or _user(),
             tracker_dir=tracker_dir,
             progress=report,
         )
@@ -57,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the spec's")
     parser.add_argument("--actor", metavar="NAME", help="who the registry says did it (default: the user name)")
     return parser
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return "unknown"
 
 
 def _fail(error: Exception, code: int) -> int:

@@ -53,7 +53,7 @@ def answered(prediction: Prediction) -> Iterator[JsonObject]:
     for row in range(rows):
         cells: dict[str, Json] = {"version": prediction.version, "id": prediction.id}
         for name, values in prediction.outputs.items():
-            cells.update(_cells(name, np.atleast_1d(values)[row].tolist(), prediction.classes))
+            cells.update(_cells(name, np.atleast_1d(values)[row], prediction.classes))
         yield cells
 
 
@@ -66,7 +66,8 @@ def _parts(table: Table, path: Path) -> Iterator[Table]:
 
 
 def _cells(name: str, value: object, classes: tuple[str, ...]) -> Iterator[tuple[str, Json]]:
-    values = value if isinstance(value, list) else [value]
+    found = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value  # text comes as Python's own
+    values = found if isinstance(found, list) else [found]
     if len(values) == 1:
         yield name, _json(values[0])
         return

@@ -16,6 +16,8 @@ from registry import canonical
 from registry.canonical import Json, JsonObject
 
 _HIDDEN = frozenset({"format", "charts", "title"})
+_FIRST = ("model", "purpose", "limits", "outcome", "evaluation", "fairness")
+"""What a reader asks first; the rest follows by name."""
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 
 
@@ -40,30 +42,35 @@ class CardRenderer:
         # Markdown has escapes of its own: every value of a card passes the filter `md`.
         self._markdown = self._html.overlay(autoescape=False)
         for environment in (self._html, self._markdown):
-            environment.filters.update(label=label, scalar=scalar, md=escape_markdown)
-            environment.tests.update(flat=is_flat, rows=is_rows)
+            environment.filters.update(heading=heading, label=label, scalar=scalar, md=escape_markdown)
+            environment.tests.update(flat=is_flat, rows=is_rows, listing=is_listing)
             environment.globals.update(columns_of=columns_of)
 
-    def html(self, raw: bytes, heading: str) -> str:
+    def html(self, raw: bytes, title: str) -> str:
         """A page of its own: no script, no asset from elsewhere.
 
         Raises:
             FormatError: if `raw` is not a JSON object.
         """
-        return self._html.get_template("card.html.j2").render(_parts(raw, heading))
+        return self._html.get_template("card.html.j2").render(_parts(raw, title))
 
-    def markdown(self, raw: bytes, heading: str) -> str:
+    def markdown(self, raw: bytes, title: str) -> str:
         """Markdown with tables; of a chart, its title and its text.
 
         Raises:
             FormatError: if `raw` is not a JSON object.
         """
-        return self._markdown.get_template("card.md.j2").render(_parts(raw, heading))
+        return self._markdown.get_template("card.md.j2").render(_parts(raw, title))
 
 
 def label(key: str) -> str:
-    """A key as people write it: `equal_opportunity` -> `Equal opportunity`."""
-    text = key.replace("_", " ").strip()
+    """A key as people write it, and a name as it is: `log_loss` -> `log loss`, `scikit-learn`."""
+    return key.replace("_", " ").strip()
+
+
+def heading(key: str) -> str:
+    """A key as a heading: `onnx_parity` -> `Onnx parity`."""
+    text = label(key)
     return text[:1].upper() + text[1:]
 
 
@@ -94,6 +101,11 @@ def is_flat(value: Json) -> bool:
     return not isinstance(value, Mapping)
 
 
+def is_listing(value: Json) -> bool:
+    """Whether a value is a list of values without parts."""
+    return isinstance(value, list) and bool(value) and is_flat(value)
+
+
 def is_rows(value: Json) -> bool:
     """Whether a value is a list of objects with one cell per key: a table."""
     return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) and all(map(is_flat, item.values())) for item in value)
@@ -104,12 +116,12 @@ def columns_of(rows: Sequence[JsonObject]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
-def _parts(raw: bytes, heading: str) -> dict[str, object]:
+def _parts(raw: bytes, default_title: str) -> dict[str, object]:
     card = canonical.decode(raw, "the card")
     title = card.get("title")
     return {
-        "heading": title if isinstance(title, str) else heading,
-        "sections": {key: value for key, value in card.items() if key not in _HIDDEN},
+        "title": title if isinstance(title, str) else default_title,
+        "sections": {key: card[key] for key in (*(key for key in _FIRST if key in card), *sorted(card)) if key not in _HIDDEN},
         "charts": [_chart(item) for item in _objects(card.get("charts"))],
     }
 

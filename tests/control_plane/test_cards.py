@@ -96,9 +96,9 @@ def test_markdown_shows_every_value_and_escapes_it() -> None:
     for shown in (
         "# Model card",
         "Shows \\<b\\>where\\</b\\> \\| it works",
-        "| Threshold | Precision |\n| --- | --- |\n| 0.5 | 0.333333 |\n| 0.7 | — |",
-        "one \\*market\\* only",
-        "  - **Value**: 0.8125",
+        "| threshold | precision |\n| --- | --- |\n| 0.5 | 0.333333 |\n| 0.7 | — |",
+        "- Not for people\n- one \\*market\\* only\n",
+        "  - **value**: 0.8125",
         "- **ROC**: True against false positives",
     ):
         assert shown in text
@@ -153,6 +153,12 @@ def test_a_chart_with_anything_active_or_from_outside_is_not_shown(bad: str) -> 
     page = CardRenderer().html(json.dumps({"charts": [{"title": "ROC", "svg": bad}]}).encode(), "x")
     assert "This chart is not shown" in page
     assert "<img" not in page
+
+
+def test_what_a_reader_asks_first_comes_first() -> None:
+    text = CardRenderer().markdown(RAW, "Model card")
+    headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert headings == ["Model", "Purpose", "Limits", "Evaluation", "Fairness", "Tables", "Charts"]
 
 
 def test_a_plain_chart_is_shown() -> None:

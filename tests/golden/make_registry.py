@@ -1,4 +1,7 @@
-"""How the golden registry was made: `python -m tests.golden.make_registry FOLDER`. For the next format; what is checked in stays as it is."""
+"""How the golden registry was made: `python -m tests.golden.make_registry FOLDER`.
+
+For the next format; what is checked in stays as it is.
+"""
 
 import sys
 from datetime import UTC, datetime, timedelta

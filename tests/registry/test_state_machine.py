@@ -120,4 +120,4 @@ class TwoWriters(RuleBasedStateMachine):
 
 
 TestTwoWriters = TwoWriters.TestCase
-TestTwoWriters.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+TestTwoWriters.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

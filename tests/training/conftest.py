@@ -58,6 +58,13 @@ def spec_file(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+def only_the_first_candidate(path: Path) -> Path:
+    """Cut a spec file before its second candidate."""
+    text = path.read_text()
+    path.write_text(text[: text.index("[[candidates]]", text.index("[[candidates]]") + 1)])
+    return path
+
+
 def without_tables(path: Path, *tables: str) -> Path:
     """Cut whole tables, by their headers, out of a spec file."""
     text = path.read_text()

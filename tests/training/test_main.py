@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.registry import open_registry
+from training.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 # Python's own audit event: whatever a library does with a socket or a name server passes here.
@@ -23,11 +24,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def _run(program: list[str], *arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+def _run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COMET_", "MPL", "XDG_"))}
     environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [sys.executable, *program, *arguments], env=environment, cwd=home.parent, capture_output=True, text=True, check=False
+        [sys.executable, "-c", NO_NETWORK, *arguments], env=environment, cwd=home.parent, capture_output=True, text=True, check=False
     )
 
 
@@ -39,7 +40,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_a_run_registers_calls_nobody_and_leaves_nothing_at_home(spec_file: Callable[..., Path], home: Path) -> None:
-    done = _run(["-c", NO_NETWORK], str(spec_file()), "--trials", "1", "--seed", "3", "--actor", "ada", home=home)
+    done = _run(str(spec_file()), "--trials", "1", "--seed", "3", "--actor", "ada", home=home)
     assert done.returncode == 0, done.stderr
     assert [line.split(" auc ")[0] for line in done.stdout.splitlines()] == [
         "mortgage-denial 1 logistic-regression",
@@ -59,19 +60,23 @@ def test_a_run_registers_calls_nobody_and_leaves_nothing_at_home(spec_file: Call
     ("change", "message"),
     [({"numeric =": "numric ="}, "did you mean 'numeric'?"), ({'"hmda.csv"': '"none.csv"'}, "no data file at")],
 )
-def test_bad_input_is_exit_code_2_and_one_line(spec_file: Callable[..., Path], home: Path, change: dict[str, str], message: str) -> None:
-    done = _run(["-m", "training"], str(spec_file(change)), home=home)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert not (home.parent / ".tidegate").exists()
+def test_bad_input_is_exit_code_2_and_one_line(
+    spec_file: Callable[..., Path], capsys: pytest.CaptureFixture[str], change: dict[str, str], message: str
+) -> None:
+    path = spec_file(change)
+    assert main([str(path), "--registry", str(path.parent / "registry")]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not (path.parent / "registry").exists()
 
 
-def test_a_place_that_is_no_registry_is_exit_code_1_and_one_line(spec_file: Callable[..., Path], home: Path) -> None:
+def test_a_place_that_is_no_registry_is_exit_code_1_and_one_line(
+    spec_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = spec_file()
-    done = _run(["-m", "training"], str(path), "--registry", str(path.parent), home=home)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
+    assert main([str(path), "--registry", str(path.parent)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_importing_the_pipeline_does_not_import_what_only_a_run_needs() -> None:

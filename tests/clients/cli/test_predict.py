@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clients.cli.predict import answered
 from registry.registry import create_registry
 from tests.clients.cli.conftest import Command
 from tests.daemons import Daemon, daemon
 from tests.models import register_classifier, register_scaled
+from tidegate_client import Prediction
 
 SEED = 7
 
@@ -43,6 +45,23 @@ def test_each_row_is_answered_with_version_and_id(tidegate: Command, running: Da
     assert rows[0]["id"] == rows[1]["id"] != ""
     assert [row["probabilities_yes"] for row in rows] == pytest.approx([0.5, 1.0], abs=1e-6)
     assert [row["echo"] for row in rows] == ["x", "y"]
+
+
+def test_outputs_of_every_shape_become_cells_of_their_row() -> None:
+    outputs = {
+        "label": np.array(["no", "yes"], object),
+        "probability": np.array([[0.25, 0.75], [0.5, np.nan]], np.float32),
+        "width": np.array([[1], [2]], np.int64),
+        "cube": np.arange(8, dtype=np.int32).reshape(2, 2, 2),
+        "flag": np.array([True, False]),
+    }
+    first, second = answered(Prediction("approval", "3", "i", outputs, ("no", "yes")))
+    assert first == {
+        "version": "3", "id": "i", "label": "no", "probability_no": 0.25, "probability_yes": 0.75, "width": 1,
+        "cube_no": [0, 1], "cube_yes": [2, 3], "flag": True,
+    }  # fmt: skip
+    assert second["probability_yes"] is None
+    assert [cells["total"] for cells in answered(Prediction("sum", "1", "i", {"total": np.array(10.0, np.float32)}))] == [10.0]
 
 
 def test_people_get_a_table(tidegate: Command, running: Daemon, tmp_path: Path) -> None:
