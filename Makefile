@@ -3,7 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export UV_CACHE_DIR := $(CURDIR)/.venv/.cache
 export UV_LINK_MODE := hardlink
-export PYTHONDONTWRITEBYTECODE := 1
+# Bytecode is cached, so that programs start at once, and not strewn over the checkout.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/.pycache
+unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv
 EDITABLE := -e protos -e clients/python -e .
 SOURCES := registry server control_plane training clients tests protos/generate.py

@@ -1,0 +1,90 @@
+"""The Compose file and the Prometheus configuration agree with each other, with the programs' own flags, and with the images."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.dockerfiles import NAMES, ROOT, load, rest_of, services
+
+PROMETHEUS = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+COMPOSE_FOLDER = ROOT / "deploy" / "compose"
+
+
+def flags(service: str) -> dict[str, str]:
+    """The flags of a service's command, with their values."""
+    words = list(map(str, services()[service]["command"]))
+    return {word: following for word, following in zip(words, [*words[1:], ""], strict=True) if word.startswith("--")}
+
+
+@pytest.mark.parametrize("service", NAMES)
+def test_every_flag_is_one_the_program_knows(service: str) -> None:
+    _, command = json.loads(rest_of(service, "ENTRYPOINT")[0])
+    done = subprocess.run(
+        [sys.executable, "-m", "clients.cli.main", command, "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    known = set(re.findall(r"--[a-z-]+", done.stdout))
+    assert set(flags(service)) <= known
+
+
+@pytest.mark.parametrize("service", NAMES)
+def test_images_are_built_from_the_dockerfiles_here(service: str) -> None:
+    build = services()[service]["build"]
+    context = (COMPOSE_FOLDER / build["context"]).resolve()
+    assert context == ROOT
+    assert (context / build["dockerfile"]).name == f"{service}.Dockerfile"
+    assert (context / build["dockerfile"]).is_file()
+
+
+def test_only_loopback_ports_are_published_and_the_programs_listen_on_them() -> None:
+    published = {name: list(service.get("ports", [])) for name, service in services().items()}
+    assert published["daemon"] == ["127.0.0.1:8001:8001", "127.0.0.1:8002:8002"]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+    assert flags("daemon")["--grpc-address"] == "0.0.0.0:8001"
+    assert flags("daemon")["--metrics-address"] == "0.0.0.0:8002"
+    assert flags("control-plane")["--http-address"] == "0.0.0.0:8000"
+    for service in ("daemon", "control-plane"):
+        listened = {port.rpartition(":")[2] for port in published[service]}
+        assert listened == set(rest_of(service, "EXPOSE")[0].split())
+        assert "--insecure" in flags(service)
+
+
+def test_all_share_one_registry_which_the_daemon_only_reads() -> None:
+    home = rest_of("daemon", "WORKDIR")[-1]
+    mounts = {name: services()[name]["volumes"][0] for name in NAMES}
+    assert mounts == {"daemon": f"registry:{home}:ro", "control-plane": f"registry:{home}", "training": f"registry:{home}"}
+    for name in NAMES:
+        assert rest_of(name, "WORKDIR")[-1] == home
+        assert f"TIDEGATE_REGISTRY={home}/" in " ".join(rest_of(name, "ENV"))
+
+
+def test_every_file_mounted_exists_and_training_finds_its_spec() -> None:
+    binds = [mount.split(":") for service in services().values() for mount in service["volumes"] if mount.startswith(".")]
+    assert binds
+    for source, target, mode in binds:
+        assert (COMPOSE_FOLDER / source).exists()
+        assert mode == "ro"
+        if target == "/spec":
+            assert services()["training"]["command"] == [f"/spec/{name.name}" for name in (COMPOSE_FOLDER / source).glob("spec.toml")]
+    assert services()["training"]["profiles"] == ["train"]
+
+
+def test_prometheus_scrapes_both_programs_where_they_listen() -> None:
+    targets = {target for job in load(PROMETHEUS)["scrape_configs"] for group in job["static_configs"] for target in group["targets"]}
+    metrics, http = flags("daemon")["--metrics-address"], flags("control-plane")["--http-address"]
+    assert {f"daemon:{metrics.rpartition(':')[2]}", f"control-plane:{http.rpartition(':')[2]}"} <= targets
+    assert flags("control-plane")["--daemon"] == f"daemon:{flags('daemon')['--grpc-address'].rpartition(':')[2]}"
+    mount = next(mount for mount in services()["prometheus"]["volumes"] if mount.startswith("."))
+    assert (COMPOSE_FOLDER / mount.split(":")[0]).resolve() == PROMETHEUS
+
+
+def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run([promtool, "check", "config", PROMETHEUS], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
