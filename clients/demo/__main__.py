@@ -29,9 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     places = from_environment()
     try:
         with contextlib.ExitStack() as programs:
-            tell(Narration(), places, programs)
+            narration = Narration()
+            running = tell(narration, places, programs)
+            pids = " ".join(str(program.process.pid) for program in running)
             if keep:
                 programs.pop_all()
+                narration.say(f"still running; end them with: kill {pids}")
+            else:
+                narration.say(f"ran as processes {pids} and ends them now; make demo KEEP=1 leaves them running")
     except (PortTakenError, ProgramError, StoryError, TrainingError, RegistryError, TimeoutError) as error:
         print(f"make demo: {error}", file=sys.stderr)
         return 1
@@ -40,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def tell(narration: Narration, places: Places, programs: contextlib.ExitStack) -> None:
-    """The whole story; what is started is ended by `programs`."""
+def tell(narration: Narration, places: Places, programs: contextlib.ExitStack) -> Sequence[Program]:
+    """The whole story; returns the programs that run, which `programs` ends."""
     check_free(places)
     if places.folder.exists():
         shutil.rmtree(places.folder)
@@ -54,8 +59,7 @@ def tell(narration: Narration, places: Places, programs: contextlib.ExitStack) -
         drift = client.drift(model)
     swaps, meanwhile = story.swap_under_load(narration, endpoint, model, rows, reference)
     narration.table("What happened", table(places, endpoint, versions, tallies, meanwhile, swaps, drift))
-    pids = " ".join(str(program.process.pid) for program in running)
-    narration.say(f"ran as processes {pids}; KEEP=1 leaves them running (then end them with: kill {pids})")
+    return running
 
 
 def held_out(versions: Sequence[TrainedVersion]) -> tuple[Rows, Reference]:
@@ -71,7 +75,7 @@ def start_programs(narration: Narration, places: Places, model: str, programs: c
     registry = ["--registry", places.registry.resolve().as_uri()]
     daemon = start("server", [*registry, "--grpc-address", places.grpc, "--metrics-address", places.metrics], places.folder / "daemon.log")
     programs.callback(daemon.stop)
-    grpc_address = address(daemon)
+    grpc_address, metrics_address = addresses(daemon)
     control = start(
         "control_plane", [*registry, "--http-address", places.http, "--daemon", grpc_address], places.folder / "control_plane.log"
     )
@@ -80,7 +84,7 @@ def start_programs(narration: Narration, places: Places, model: str, programs: c
         narration.say(program.announcement)
     with Client(grpc_address) as client:
         wait_ready(client, model)
-    return (daemon, control), Endpoint(grpc_address, f"http://{address(control)}")
+    return (daemon, control), Endpoint(grpc_address, metrics_address, f"http://{addresses(control)[0]}")
 
 
 def wait_ready(client: Client, model: str, attempts: int = 500) -> None:
@@ -96,12 +100,9 @@ def wait_ready(client: Client, model: str, attempts: int = 500) -> None:
     raise StoryError(f"{model} did not become ready: see the daemon's log")
 
 
-def address(program: Program) -> str:
-    """The first HOST:PORT a program announced."""
-    found = re.search(r"[\w.\[\]:]+:\d+", program.announcement.replace("http://", ""))
-    if found is None:
-        raise ProgramError(f"no address in {program.announcement!r}")
-    return found[0]
+def addresses(program: Program) -> Sequence[str]:
+    """Every HOST:PORT a program announced."""
+    return re.findall(r"(?:\[[0-9a-f:]+\]|[\w.-]+):\d+", program.announcement)
 
 
 def table(
@@ -127,7 +128,7 @@ def table(
         ("drift", f"{drift.rows} rows; highest PSI {worst.psi:.3f} ({worst.name}); drifted: {drifted(drift)}"),
         ("control plane", f"{endpoint.http}/"),
         ("model card", f"{endpoint.http}/api/v1/models/{model}/versions/1/model-card?format=html"),
-        ("metrics", f"http://{places.metrics}/metrics"),
+        ("metrics", f"http://{endpoint.metrics}/metrics"),
         ("files", f"{places.folder}: registry, logs, Comet archives"),
     ]
 

@@ -38,6 +38,7 @@ class Endpoint:
     """Where the running programs were really bound."""
 
     grpc: str
+    metrics: str
     http: str
 
 
