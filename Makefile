@@ -19,7 +19,7 @@ help: ## what each verb does
 demo: .venv/.demo ## train, promote, serve and swap on real data (KEEP=1 leaves it running)
 	@$(BIN)/python -m clients.demo $(if $(KEEP),--keep)
 
-test: .venv/.dev .venv/peers/.installed ## every test but the load tests
+test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched ## every test but the load tests
 	@$(BIN)/pytest
 
 lint: .venv/.dev ## ruff, mypy strict, import contracts, generated code up to date
@@ -59,6 +59,9 @@ $(UV): requirements/uv.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@ .venv/.demo
+
+.venv/debian/.fetched: $(UV) tests/debian-packages.sh
+	@sh tests/debian-packages.sh
 
 # The KServe SDK pins older pandas and psutil than ours: it gets an environment of its own.
 .venv/peers/.installed: $(UV) requirements/peers.txt

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 import structlog
@@ -13,6 +12,7 @@ import structlog
 from server.errors import ServerError
 from server.settings import Settings, read_settings
 
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FLAGS = {
     "registry": "registry to follow: file:///path or a path",
     "model_dir": "serve DIR/model.onnx as version 1 of model <name of DIR>, without a registry",
@@ -32,9 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon until SIGTERM or SIGINT; returns the exit code."""
     flags = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
     _configure_log()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked before any thread starts and then waited for: a handler could run while this thread holds the very lock it needs.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         settings = read_settings(flags)
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core would print a second line for what we say in one
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tidegate serve: {error}", file=sys.stderr)  # noqa: T201 -- one line for the person who typed it
         return 2
     print(f"daemon listening on {daemon.grpc_address}, metrics on http://{daemon.metrics_address}/metrics", flush=True)  # noqa: T201 -- the same
-    stop.wait()
+    signal.sigwait(_STOP_SIGNALS)
     daemon.stop(settings.drain_delay)
     return 0
 

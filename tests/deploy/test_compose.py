@@ -1,6 +1,7 @@
 """The Compose file and the Prometheus configuration agree with each other, with the programs' own flags, and with the images."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -83,7 +84,8 @@ def test_prometheus_scrapes_both_programs_where_they_listen() -> None:
 
 
 def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
+    unpacked = Path(__file__).parents[2] / ".venv" / "debian" / "usr" / "bin"
+    promtool = shutil.which("promtool", path=f"{unpacked}{os.pathsep}{os.environ['PATH']}")
     if promtool is None:
         pytest.skip("promtool is not installed")
     done = subprocess.run([promtool, "check", "config", PROMETHEUS], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
