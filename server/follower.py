@@ -58,6 +58,8 @@ class Follower:
                 if self._reachable:
                     _log.warning("registry unreadable, serving what is loaded", error=str(error))
                 self._reachable = False
+            except Exception:  # noqa: BLE001 -- a defect of ours must not end the following: the next promotion has to be seen
+                _log.exception("following failed, serving what is loaded")
             self._watcher.wait(RETRY_SECONDS)
 
     def _follow(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def _check_golden(raw: bytes, engine: Engine, signature: Signature) -> None:
         with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
             inputs = {spec.name: _golden(arrays[f"input.{spec.name}"]) for spec in signature.inputs}
             expected = {spec.name: _golden(arrays[f"output.{spec.name}"]) for spec in signature.outputs}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise NotServableError(f"{bundle.GOLDEN} cannot be read: {error}") from error
     try:
         got = engine.run(inputs)
