@@ -15,7 +15,7 @@ from registry.commit import Change, Commit, Kind
 from registry.errors import ConflictError, CorruptError, ModelUnknownError, NotARegistryError, RuleError, StoreError
 from registry.local_store import create_folder, open_folder
 from registry.manifest import File, Manifest
-from registry.names import PRODUCTION, blob_key, check_name, check_stage, commit_key, manifest_key, parse_commit_key
+from registry.names import MARKER, PRODUCTION, blob_key, check_name, check_stage, commit_key, manifest_key, parse_commit_key
 from registry.state import ModelState, fold
 from registry.store import Store
 
@@ -45,7 +45,13 @@ class Registry:
         return self._store
 
     def models(self) -> list[str]:
-        """The names of all models with at least one commit, sorted."""
+        """The names of all models with at least one commit, sorted.
+
+        Raises:
+            NotARegistryError: if the registry that was opened is gone.
+        """
+        if self._store.get(MARKER) is None:
+            raise NotARegistryError(f"the registry has no {MARKER} any more: was it deleted or moved?")
         places = (parse_commit_key(key) for key in self._store.list("models/"))
         return sorted({place[0] for place in places if place})
 
@@ -172,10 +178,20 @@ class Registry:
 
     def _refreshed(self, model: str) -> ModelState:
         known = self._states.get(model, ModelState(check_name(model)))
+        if known.seq:
+            self._check_continues(known)
         state = fold(known, self.log(model, after=known.seq))
         if state.seq:
             self._states[model] = state
         return state
+
+    def _check_continues(self, known: ModelState) -> None:
+        # A log only grows: one that lost or changed a commit we have read was deleted or restored. Its new commits are not ours to follow.
+        raw = self._store.get(commit_key(known.model, known.seq))
+        if raw is None or canonical.digest(raw) != known.head:
+            what = "gone" if raw is None else "another one now"
+            advice = "was the registry deleted or restored? Restart to follow it"
+            raise CorruptError(f"commit {known.seq} of {known.model!r}, read before, is {what}: {advice}")
 
     def _commit(self, model: str, decide: Decide) -> Commit:
         for _ in range(MAX_ATTEMPTS):

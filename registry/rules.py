@@ -49,12 +49,14 @@ def _check_rolled_back(state: ModelState, change: Change) -> None:
 def _version(change: Change, key: str) -> int:
     version = change.payload.get(key)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise RuleError(f"a {change.kind} commit needs {key}: a version number")
+        raise RuleError(f"a {change.kind} commit needs {key}: a version number, 1 or more")
     return version
 
 
 def _check_text(what: str, text: str) -> None:
     if not text.strip():
         raise RuleError(f"say the {what}: every change in the registry records it")
+    if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise RuleError(f"the {what} is not valid Unicode text")
     if len(text) > MAX_TEXT:
         raise RuleError(f"the {what} is {len(text)} characters long; at most {MAX_TEXT}")

@@ -73,7 +73,8 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise SettingsError(f"--{name.replace('_', '-')} (TIDEGATE_{name.upper()}): {first['msg']}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"--{name.replace('_', '-')} (TIDEGATE_{name.upper()}): {message}") from error
     except (OSError, ValueError) as error:
         raise SettingsError(f"tidegate.toml cannot be read: {error}") from error
     for address in (settings.grpc_address, settings.metrics_address):

@@ -38,7 +38,7 @@ class Found:
 
 def search(candidate: Candidate, rows: Rows, labels: NDArray[np.object_], *, seed: int, report: Callable[[int], None]) -> Found:
     """Try the trials of `candidate` on `rows` with class names `labels` [n]; `report` hears how many are done after each."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # an interrupted trial would be a warning with a traceback
     matrix, widths = features.pack(rows), (rows.numeric.shape[1], rows.categorical.shape[1])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
 

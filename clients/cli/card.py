@@ -28,7 +28,7 @@ def card(
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
-    r"""Write the model card of a version.
+    """Write the model card of a version.
 
     \b
     Example:

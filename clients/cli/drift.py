@@ -17,7 +17,7 @@ def drift(
     version: Annotated[str, typer.Option("--version", metavar="VERSION", help="A number, staging or production.")] = "production",
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
-    r"""Compare the rows a version was asked about with those it was trained on.
+    """Compare the rows a version was asked about with those it was trained on.
 
     PSI and KS say how far a feature moved, p how likely chance alone moves it as far. It is a report: exit code 0, drifted or not.
 

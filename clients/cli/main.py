@@ -1,13 +1,14 @@
 """The entry of `tidegate`: the names of the commands, and every error as one line and an exit code. Each command has its own module."""
 
 import contextlib
+import errno
 import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -109,6 +110,7 @@ def tidegate(
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # closed by whoever started us
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # text from others may hold what this terminal cannot show
@@ -146,6 +148,8 @@ def _explained(error: BaseException) -> tuple[int, str]:
             return errors.BAD_INPUT, f"{error.format_message()} See '{_path(error)} --help'."
         case ModuleNotFoundError():
             return errors.BAD_INPUT, f"this command needs the Python package {error.name!r}: install {_NAME}[server,control-plane,training]"
+        case OSError(errno=errno.ENOSPC):
+            return errors.REFUSED, "cannot write the output: no space left on the device"
         case KeyboardInterrupt():
             return errors.INTERRUPTED, "interrupted"
         case _:
@@ -161,6 +165,10 @@ def _path(error: typer.TyperException) -> str:
 def _flushed(code: int) -> int:
     sys.stdout.flush()
     return code
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 -- stays open as long as the process
 
 
 def _silenced() -> int:

@@ -28,7 +28,7 @@ def predict(
     version: Annotated[str, typer.Option("--version", metavar="VERSION", help="A number, staging or production.")] = "",
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
-    r"""Ask the daemon for a prediction of each row of a file.
+    """Ask the daemon for a prediction of each row of a file.
 
     Without --version the production route answers. Each row names the version that answered and the prediction id of its request.
 

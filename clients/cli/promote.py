@@ -30,7 +30,7 @@ def promote(
     control: ControlUrl = "",
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
-    r"""Put a version into staging or production.
+    """Put a version into staging or production.
 
     \b
     Example:
@@ -51,7 +51,7 @@ def rollback(
     control: ControlUrl = "",
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
-    r"""Return production to the version that answered before the present one.
+    """Return production to the version that answered before the present one.
 
     \b
     Example:

@@ -30,7 +30,7 @@ def train(
     tracker: Annotated[Path, typer.Option("--experiments", metavar="DIR", help="Where experiments go without COMET_API_KEY.")] = _TRACKER,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
-    r"""Fit, export, check and register one version for each candidate of a spec file.
+    """Fit, export, check and register one version for each candidate of a spec file.
 
     An absent registry is created. A version is registered only if ONNX Runtime answers as scikit-learn does on every held-out row.
 

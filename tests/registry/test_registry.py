@@ -1,5 +1,6 @@
 """The operations: register, promote, roll back, read, look into the past."""
 
+import shutil
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -237,3 +238,29 @@ def test_a_url_names_a_folder(url: str, path: str) -> None:
 def test_a_url_that_names_no_folder_is_refused(url: str) -> None:
     with pytest.raises(NotARegistryError, match="use file:///path or a path"):
         local_root(url)
+
+
+def test_a_registry_deleted_or_restored_under_a_reader_is_said_and_not_followed(registry: Registry, root: Path, tmp_path: Path) -> None:
+    register(registry, 2)
+    backup = tmp_path / "backup"
+    shutil.copytree(root, backup)
+    promote(registry, 1)
+    assert registry.state(MODEL).production == 1
+    shutil.rmtree(root)
+    with pytest.raises(NotARegistryError, match="deleted or moved"):
+        registry.models()
+    with pytest.raises(CorruptError, match="gone"):
+        registry.state(MODEL)
+    shutil.copytree(backup, root)
+    promote(open_registry(str(root)), 2)
+    with pytest.raises(CorruptError, match="another one now"):
+        registry.state(MODEL)
+    assert open_registry(str(root)).state(MODEL).production == 2
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 1001, "half a letter \ud800"])
+def test_a_reason_that_is_none_is_refused_and_nothing_is_written(registry: Registry, reason: str) -> None:
+    register(registry, 1)
+    with pytest.raises(RuleError, match="reason"):
+        registry.promote(MODEL, 1, to=PRODUCTION, actor=ACTOR, reason=reason)
+    assert registry.state(MODEL).production is None

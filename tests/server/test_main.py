@@ -65,6 +65,10 @@ def test_address_open_to_others_is_refused(registry: str, tmp_path: Path) -> Non
     assert "--insecure" in refused("--registry", registry, "--grpc-address", "0.0.0.0:0", cwd=tmp_path)
 
 
+def test_unknown_flag_is_one_line(tmp_path: Path) -> None:
+    assert "--bogus" in refused("--bogus", cwd=tmp_path)
+
+
 @pytest.mark.parametrize(("flag", "value"), [("--max-batch-rows", "0"), ("--grpc-address", "8001"), ("--max-queue-delay", "soon")])
 def test_wrong_setting_is_named(flag: str, value: str, registry: str, tmp_path: Path) -> None:
     assert flag in refused("--registry", registry, flag, value, cwd=tmp_path)

@@ -48,6 +48,17 @@ def test_every_command_explains_itself(tidegate: Command, command: str) -> None:
     done = tidegate(command, "--help")
     assert done.returncode == 0
     assert done.stdout.lower().startswith(f"usage: tidegate {command}")
+    assert "\\b" not in done.stdout
+
+
+@pytest.mark.parametrize(("redirection", "code"), [(">/dev/full", 1), (">&-", 0), (">&- 2>&-", 0)])
+def test_an_output_that_takes_nothing_ends_in_at_most_one_line(registry: Registry, root: Path, redirection: str, code: int) -> None:
+    assert registry.models() == [MODEL]
+    command = f"{sys.executable} -m clients.cli.main registry list --registry {root} {redirection}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("\n") <= 1
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -134,8 +134,11 @@ def test_a_server_that_starts_late_is_found_within_the_deadline(kind: str, stran
 
 def test_an_url_and_a_negative_number_of_retries_are_refused() -> None:
     for build in (Client, AsyncClient):
-        with pytest.raises(InputError, match="HOST:PORT"):
-            build("http://127.0.0.1:8001")
+        for address in ("http://127.0.0.1:8001", "", "127.0.0.1", ":8001", "127.0.0.1:65536", "127.0.0.1:99999", "a b:1"):
+            with pytest.raises(InputError, match="HOST:PORT"):
+                build(address)
+        for address in ("localhost:8001", "[::1]:8001", "dns:///models.example:8001", "unix:/tmp/tidegate.sock"):
+            assert build(address)
         with pytest.raises(InputError, match="max_retries"):
             build(max_retries=-1)
 

@@ -4,6 +4,7 @@ A flow yields `Call` or `Pause`, is sent what came of it (the answer or the erro
 flows; everything they have in common is here.
 """
 
+import re
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from tidegate_protos import inference_pb2 as oip
 from tidegate_protos import monitoring_pb2 as monitoring
 
 _MAX_CHANGES = 5
+_ADDRESS = re.compile(r"unix(?:-abstract)?:\S+|(?:(?:dns|ipv4|ipv6):/{0,3})?(?:\[[^\]\s]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+"""HOST:PORT, or one of the other forms of a gRPC target."""
+_HIGHEST_PORT = 65_535
 """How often a model may change under one prediction before it is given up."""
 
 
@@ -69,8 +73,7 @@ class Conversation:
         retries.deadline(options.timeout, 0.0)
         if options.max_retries < 0:
             raise InputError(f"max_retries must be 0 or more, not {options.max_retries}")
-        if options.address.startswith(("http://", "https://")):
-            raise InputError(f"address must be HOST:PORT of the gRPC server, not {options.address!r}")
+        _check_address(options.address)
         self._options = options
         self._clock = clock
         self._chance = chance
@@ -220,3 +223,10 @@ def _are_tensors(data: Mapping[str, npt.ArrayLike], metadata: ModelMetadata) -> 
     # A column may be called `numeric` too; then its values have one dimension, and the input's two.
     names = {tensor.name for tensor in metadata.inputs}
     return bool(data) and names.issuperset(data) and all(np.ndim(values) > 1 for values in data.values())
+
+
+def _check_address(address: str) -> None:
+    # gRPC takes a port above the highest modulo 65536, and so connects to somebody else.
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"] or 0) > _HIGHEST_PORT:
+        raise InputError(f"address must be HOST:PORT of the gRPC server, not {address!r}")
