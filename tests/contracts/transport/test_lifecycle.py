@@ -1,5 +1,6 @@
 """Swaps without a lost request, drain, drift counts, overload: what a running daemon promises over time."""
 
+import shutil
 import signal
 import threading
 import time
@@ -162,3 +163,14 @@ def test_model_registered_while_running_is_served(tmp_path: Path) -> None:
         registry.promote("scaled", 1, to="production", actor="test", reason="first")
         running.wait_for("scaled")
         assert time.perf_counter() - begin < 5
+
+
+def test_registry_that_goes_away_is_said_and_serving_goes_on(tmp_path: Path) -> None:
+    registry = create_registry(str(tmp_path / "registry"))
+    models.register_scaled(registry, "scaled", 2.0)
+    registry.promote("scaled", 1, to="production", actor="test", reason="first")
+    with daemon(tmp_path, {"registry": str(tmp_path / "registry")}) as running:
+        running.wait_for("scaled")
+        shutil.rmtree(tmp_path / "registry")
+        wait_until(lambda: "registry unreadable" in running.program.log.read_text(), "the loss is not in the log")
+        assert running.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=5).model_version == "1"
