@@ -1,6 +1,5 @@
 """The entry of `tidegate`: the names of the commands, and every error as one line and an exit code. Each command has its own module."""
 
-import contextlib
 import errno
 import importlib
 import io
@@ -115,9 +114,15 @@ def run(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # text from others may hold what this terminal cannot show
     code = main(sys.argv[1:] if arguments is None else arguments)
-    with contextlib.suppress(BrokenPipeError):
-        sys.exit(_flushed(code))
-    sys.exit(_silenced())
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _silenced()
+    except OSError as error:
+        _silenced()
+        code, message = _explained(error)
+        sys.stderr.write(f"{_NAME}: {message}\n")
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -160,11 +165,6 @@ def _explained(error: BaseException) -> tuple[int, str]:
 def _path(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     return context.command_path if context else _NAME
-
-
-def _flushed(code: int) -> int:
-    sys.stdout.flush()
-    return code
 
 
 def _nowhere() -> TextIO:

@@ -1,5 +1,6 @@
 """The command itself: help at once, one line for every error, the right exit code, and quiet when its reader leaves."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -51,11 +52,15 @@ def test_every_command_explains_itself(tidegate: Command, command: str) -> None:
     assert "\\b" not in done.stdout
 
 
+@pytest.mark.parametrize("buffering", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(("redirection", "code"), [(">/dev/full", 1), (">&-", 0), (">&- 2>&-", 0)])
-def test_an_output_that_takes_nothing_ends_in_at_most_one_line(registry: Registry, root: Path, redirection: str, code: int) -> None:
+def test_an_output_that_takes_nothing_ends_in_at_most_one_line(
+    registry: Registry, root: Path, redirection: str, code: int, buffering: str
+) -> None:
     assert registry.models() == [MODEL]
     command = f"{sys.executable} -m clients.cli.main registry list --registry {root} {redirection}"
-    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    environment = {**os.environ, "PYTHONUNBUFFERED": buffering}
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert done.returncode == code, done.stderr
     assert done.stderr.count("\n") <= 1
     assert "Traceback" not in done.stderr
@@ -119,9 +124,10 @@ def test_an_interrupt_is_exit_130_and_one_line() -> None:
             [sys.executable, "-m", "clients.cli.main", *arguments, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             silent.settimeout(30)
-            silent.accept()[0].close()  # the command asks, and nobody answers
-            process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=30)
+            connection, _ = silent.accept()
+            with connection:  # the command asks, and nobody answers
+                process.send_signal(signal.SIGINT)
+                _, said = process.communicate(timeout=30)
     assert process.returncode == errors.INTERRUPTED
     assert said == "tidegate: interrupted\n"
 
