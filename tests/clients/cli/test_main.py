@@ -126,7 +126,7 @@ def test_an_interrupt_is_exit_130_and_one_line() -> None:
             silent.settimeout(30)
             connection, _ = silent.accept()
             with connection:  # the command asks, and nobody answers
-                # Now and then grpc's C core swallows the exception of a signal that comes while it is in a callback: a person presses again.
+                # Now and then grpc swallows the exception of a signal that comes while it is in a callback: a person presses again.
                 while process.poll() is None:
                     process.send_signal(signal.SIGINT)
                     time.sleep(1)
