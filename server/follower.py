@@ -101,6 +101,10 @@ class Follower:
             self._failures[name, number] = time.monotonic()
             _log.error("version not servable", model=name, version=number, error=str(error))
             return None
+        except Exception:  # noqa: BLE001 -- one bad bundle must not keep the other models from being served
+            self._failures[name, number] = time.monotonic()
+            _log.exception("version not servable", model=name, version=number)
+            return None
         _log.info("version loaded", model=name, version=number, seconds=round(version.load_seconds, 3))
         return version
 

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 
 from server.engine import Columns, Tensor
 from server.errors import DeadlineExceededError, ModelFailedError
@@ -52,6 +53,9 @@ class Batch:
     def rows(self) -> int:
         """Rows of all its requests."""
         return sum(request.rows for request in self.requests)
+
+
+_log = structlog.get_logger("tidegate.batcher")
 
 
 class ClosedError(Exception):
@@ -159,7 +163,10 @@ class Batcher:
         for request in requests:
             request.answer.set_result(_slice(outputs, offset, request.rows) if len(requests) > 1 else outputs)
             offset += request.rows
-        self._observe(batch)
+        try:
+            self._observe(batch)
+        except Exception:  # noqa: BLE001 -- the callers have their answers; what counts them must not end the thread
+            _log.exception("a batch could not be counted")
 
 
 def _claim(request: Waiting) -> bool:

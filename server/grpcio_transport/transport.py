@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import grpc
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -26,6 +27,8 @@ from server.routing import RoutingTable
 from server.service import INFERENCE, MONITORING, Call
 from server.settings import Settings
 from tidegate_protos.pool import POOL
+
+_log = structlog.get_logger("tidegate.transport")
 
 FOLD_SECONDS = 0.25
 STOP_SECONDS = 30.0
@@ -169,7 +172,10 @@ class GrpcioTransport:
     def _fold(self) -> None:
         while not self._stopped.wait(FOLD_SECONDS):
             for counter in list(self._drift.values()):
-                counter.fold()
+                try:
+                    counter.fold()
+                except Exception:  # noqa: BLE001 -- one version's counts must not end the counting of all
+                    _log.exception("drift could not be counted")
 
 
 def _remaining(context: grpc.ServicerContext) -> float | None:
