@@ -16,7 +16,9 @@ from control_plane.settings import Settings, read_settings
 from registry.errors import RegistryError
 
 _FLAGS = {
-    "registry": "registry to read and write: file:///path or a path",
+    "registry": "registry to read and write: file:///path, a path, s3://, gs:// or az://",
+    "signing_key": "private key that signs what is committed: a file of tidegate registry keygen",
+    "trusted_keys": "public key, or a folder of *.pub: what none of them signed is refused",
     "http_address": "where HTTP listens; port 0 takes a free one",
     "daemon_timeout": "seconds a daemon has for one answer",
     "max_body_bytes": "largest request body taken",
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, text in _FLAGS.items():
         default = Settings.model_fields[name].default
-        parser.add_argument(f"--{name.replace('_', '-')}", help=f"{text} (default {default})", metavar="VALUE")
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text if default is None else f"{text} (default {default})", metavar="VALUE")
     parser.add_argument("--daemon", action="append", metavar="HOST:PORT", help="a daemon that answers inference; may be repeated")
     parser.add_argument("--config", type=Path, metavar="FILE", help="read this TOML file in place of tidegate.toml")
     parser.add_argument("--insecure", action="store_true", default=None, help="allow an address that is not loopback, unprotected")

@@ -19,6 +19,7 @@ from control_plane.models.card import CardRenderer
 from control_plane.promotions import routes as promotions
 from control_plane.registry_pool import RegistryPool
 from control_plane.settings import Settings
+from registry.location import Keys
 
 DESCRIPTION = "Models, versions, promotions and cards of a registry; inference by the Open Inference Protocol under /v2."
 
@@ -29,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         RegistryError: if there is no registry where the settings say.
     """
-    registries = RegistryPool(settings.registry)
+    registries = RegistryPool(settings.registry, Keys(settings.signing_key, settings.trusted_keys))
     http_metrics = HttpMetrics()
     http_metrics.add(ReferenceCollector(registries))
     app = FastAPI(

@@ -7,7 +7,8 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
-from registry.registry import Registry, open_registry
+from registry.location import NO_KEYS, Keys, open_registry
+from registry.registry import Registry
 
 
 class RegistryPool:
@@ -17,14 +18,15 @@ class RegistryPool:
     at work are what two processes are: put-if-absent decides between them, not a lock that one slow read would hold against everyone.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Keys = NO_KEYS) -> None:
         """Open the registry at `url`.
 
         Raises:
             RegistryError: if there is none, or it cannot be read.
         """
         self._url = url
-        self._idle = deque([open_registry(url)])
+        self._keys = keys
+        self._idle = deque([open_registry(url, keys=keys)])
 
     @contextmanager
     def lend(self) -> Iterator[Registry]:
@@ -32,7 +34,7 @@ class RegistryPool:
         try:
             registry = self._idle.pop()
         except IndexError:
-            registry = open_registry(self._url)
+            registry = open_registry(self._url, keys=self._keys)
         try:
             yield registry
         finally:

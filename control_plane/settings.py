@@ -21,7 +21,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TIDEGATE_", extra="ignore", toml_file="tidegate.toml")
 
     registry: str = ".tidegate/registry"
-    """Registry to read and write: file:///path or a path"""
+    """Registry to read and write: file:///path, a path, s3://, gs:// or az://"""
+    signing_key: Path | None = None
+    """Private key that signs what is committed: a file of `tidegate registry keygen`"""
+    trusted_keys: Path | None = None
+    """Public key, or a folder of *.pub: what none of them signed is refused"""
     http_address: str = "127.0.0.1:8000"
     """Where HTTP listens; port 0 takes a free one"""
     daemon: Annotated[tuple[str, ...], NoDecode] = Field(default=("127.0.0.1:8001",), min_length=1)

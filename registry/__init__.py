@@ -3,22 +3,35 @@
 One primitive stands under everything: put a file if it is absent. A model is a numbered log of commits, its state is the fold of that log,
 and a bundle (the files of one version) becomes visible with the commit that names it. Start reading here:
 
-    names         what a model, a version or a file may be called
-    canonical     the one JSON encoding whose digest is stable
-    fields        typed fields out of parsed JSON
+values, no I/O
+    names         what a model, a version or a file may be called, and where it is stored
+    canonical     the one JSON encoding whose digest is stable; fields and times are read by `fields` and `times`
+    sealing       the checksum of a JSON object; signing: Ed25519 signatures over it, and whose are trusted
     commit        one numbered entry of a model's log
+    route         which versions answer production traffic
+    version       a version as the log tells it, and all versions of a model
     state         the fold of a log, a pure function
     rules         what may follow what, a pure function
+    checkpoint    a folded state as a file
     manifest      which files a version has, by digest
     bundle        the files a version may have, and their signature
-    profile       the drift reference: frozen bins and the counts of the training rows
-    drift         PSI, KS and their p-values over such counts
-    store         the seam to storage; local_store keeps files durable on a local disk
-    registry      the operations, wired to a store
-    watch         waiting for a log to grow
-    verify        re-reads everything and names what is wrong
+    profile       the drift reference: frozen bins and the counts of the training rows; drift: PSI, KS and their p-values
+    compare       two versions side by side
     views         states, versions and commits as plain JSON, for people and programs
     errors        the error tree
+
+storage
+    store         the seams to storage; disk and local_store keep files durable on a local disk, object_store on S3, GCS and Azure
+
+operations
+    log           reading, keeping and appending to the logs
+    blobs         the files; onnx_guard and onnx_scan look at every ONNX file at the door
+    registry      what may be asked and changed
+    location      opens a registry from its URL, with keys and a clock
+    watch         waiting for a log to grow
+    archive       one version as one file
+    verify        re-reads everything and names what is wrong; audit does so for one log
+    sweep         removes what no commit refers to
 
 `python -m registry` looks at a registry from a shell. The formats are described in docs/formats.
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from registry import verify, views
 from registry.canonical import Json, JsonObject
-from registry.commit import parse_time
 from registry.errors import InvalidNameError, NotARegistryError, NotFoundError, RegistryError
-from registry.registry import Registry, open_registry
+from registry.location import open_registry
+from registry.registry import Registry
+from registry.times import parse_time
 
 DONE, REFUSED, BAD_INPUT = 0, 1, 2
 _BAD_INPUT = (NotFoundError, NotARegistryError, InvalidNameError)

@@ -23,6 +23,9 @@ NUMERIC = "numeric"
 CATEGORICAL = "categorical"
 """The names of the two packed inputs: FP32 [-1, p] and BYTES [-1, q]."""
 
+PARSED = (SIGNATURE, PROFILE)
+"""The files the registry itself understands, and does not let in if they are not what they should be."""
+
 SIGNATURE_FORMAT = "tidegate.signature/1"
 _FIELDS = ("format", "inputs", "outputs", "classes", "positive")
 DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES")
@@ -82,6 +85,20 @@ def parse_signature(raw: bytes) -> Signature:
             positive=text({"positive": "", **value}, "positive"),
             unknown=unknown(value, _FIELDS),
         )
+
+
+def check(name: str, raw: bytes) -> None:
+    """Refuse a file of `PARSED` that is not of its format.
+
+    Raises:
+        FormatError: if it is not.
+    """
+    if name == SIGNATURE:
+        parse_signature(raw)
+    elif name == PROFILE:
+        from registry import profile  # noqa: PLC0415 -- brings numpy, which whoever only reads logs does not need
+
+        profile.parse(raw)
 
 
 def _spec_json(spec: TensorSpec) -> JsonObject:

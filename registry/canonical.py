@@ -19,8 +19,7 @@ def encode(value: Json) -> bytes:
         FormatError: for what JSON cannot hold: NaN, infinities, text that is not valid Unicode, nesting without end, other types.
     """
     try:
-        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
-        return text.encode() + b"\n"
+        return _ENCODER.encode(value).encode() + b"\n"
     except (ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"not representable as canonical JSON: {error}") from error
 
@@ -41,6 +40,23 @@ def decode(data: bytes, what: str) -> JsonObject:
     if not isinstance(value, dict):
         raise FormatError(f"{what} is not a JSON object")
     return value
+
+
+def decode_exact(data: bytes, what: str) -> JsonObject:
+    """Parse a JSON object that must be in its canonical encoding; several times faster than `decode`, which has to look for more.
+
+    Raises:
+        FormatError: as `decode` does, and if the bytes are not those `encode` would write.
+    """
+    try:
+        value = _DECODER.decode(data.decode())
+        # Whatever decode refuses (a key twice, NaN, half a surrogate pair) does not come out of encode as it went in.
+        if isinstance(value, dict) and encode(value) == data:
+            return value
+    except (ValueError, RecursionError, FormatError):
+        pass
+    decode(data, what)
+    raise FormatError(f"{what} is not canonical: its bytes changed after it was written")
 
 
 def expect_format(value: JsonObject, name: str, what: str) -> JsonObject:
@@ -65,17 +81,21 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+_DECODER = json.JSONDecoder()
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+
+
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key appears twice")
     return value
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
 def _finite_float(text: str) -> float:

@@ -1,27 +1,33 @@
 """One numbered entry of a model's log: its value, its bytes, its place in the hash chain. No I/O and no rules here."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
-from registry import canonical
+from registry import canonical, sealing
 from registry.canonical import JsonObject
-from registry.errors import FormatError
 from registry.fields import integer, reading, record, text
 from registry.names import check_digest
+from registry.sealing import Sign, unsigned
+from registry.times import format_time, parse_time
 
 FORMAT = "tidegate.commit/1"
-CHECKSUM = "checksum"
-"""The sha256 of the canonical encoding of all other fields."""
 
 
 class Kind(StrEnum):
     """What a commit changes."""
 
     REGISTERED = "registered"
+    EVIDENCE = "evidence"
+    APPROVED = "approved"
     STAGED = "staged"
     ROUTED = "routed"
     ROLLED_BACK = "rolled_back"
+    SIGNED_OFF = "signed_off"
+    OVERRIDDEN = "overridden"
+    RETIRED = "retired"
+    NOTED = "noted"
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Commit:
     change: Change
     raw: bytes
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The sha256 that the next commit names as its predecessor."""
         return canonical.digest(self.raw)
@@ -64,9 +70,19 @@ class Commit:
         """The arguments of the change, by kind."""
         return self.change.payload
 
+    @property
+    def value(self) -> JsonObject:
+        """All fields, as they were written: what a signature covers."""
+        return canonical.decode(self.raw, "a commit")
 
-def at_place(change: Change, *, model: str, seq: int, previous: str | None, time: datetime) -> Commit:
+
+def at_place(
+    change: Change, *, model: str, seq: int, previous: str | None, time: datetime, nonce: str = "", sign: Sign = unsigned
+) -> Commit:
     """Give a change its place in a log.
+
+    The `nonce` is random: two writers that say the same in the same microsecond still write different bytes, so that one who was not told
+    whether its write succeeded can look.
 
     Raises:
         FormatError: if the change holds what JSON cannot.
@@ -81,8 +97,9 @@ def at_place(change: Change, *, model: str, seq: int, previous: str | None, time
         "actor": change.actor,
         "reason": change.reason,
         "payload": change.payload,
+        **({"nonce": nonce} if nonce else {}),
     }
-    return parse(canonical.encode({**value, CHECKSUM: _checksum(value)}))
+    return parse(sealing.seal(sign(value)))
 
 
 def parse(raw: bytes) -> Commit:
@@ -91,10 +108,8 @@ def parse(raw: bytes) -> Commit:
     Raises:
         FormatError: if it is not a commit of a format and kind this release knows, or its bytes changed since they were written.
     """
-    value = canonical.expect_format(canonical.decode(raw, "a commit"), FORMAT, "a commit")
     # The next commit vouches for this one; the checksum finds a flipped bit in the newest, which has no next.
-    if value.get(CHECKSUM) != _checksum(value) or canonical.encode(value) != raw:
-        raise FormatError("a commit differs from its own checksum: its bytes changed after it was written")
+    value = sealing.unseal(raw, FORMAT, "a commit")
     with reading("a commit"):
         return Commit(
             model=text(value, "model"),
@@ -104,25 +119,3 @@ def parse(raw: bytes) -> Commit:
             change=Change(Kind(text(value, "kind")), record(value, "payload"), text(value, "actor"), text(value, "reason")),
             raw=raw,
         )
-
-
-def format_time(time: datetime) -> str:
-    """UTC with microseconds, as `2026-01-31T12:00:00.000000Z`: sorts as text."""
-    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-def parse_time(written: str) -> datetime:
-    """A point in time from ISO 8601; without an offset it is taken as UTC.
-
-    Raises:
-        ValueError: if it is not ISO 8601.
-    """
-    try:
-        time = datetime.fromisoformat(written)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"{written!r} is out of range") from error
-
-
-def _checksum(value: JsonObject) -> str:
-    return canonical.digest(canonical.encode({key: item for key, item in value.items() if key != CHECKSUM}))

@@ -6,11 +6,18 @@ RegistryError
 │   ├── ModelUnknownError
 │   └── VersionUnknownError
 ├── RuleError               a commit that may not follow the present state
+├── ModelRefusedError       an ONNX file that the guard at the door does not let in
 ├── ConflictError           others kept committing first; nothing was written
 ├── FormatError             bytes that are not what their place says, or of a newer format
 ├── CorruptError            bytes whose digest is not the recorded one
-├── NotARegistryError       a folder that holds something else, or nothing yet
-└── StoreError              the storage refused: full, read-only, permission denied
+├── SignatureError          bytes that no trusted key signed
+├── KeyFileError            a file that should hold a key, or a folder of keys, and does not
+├── NotARegistryError       a place that holds something else, or nothing yet
+└── StoreError              the storage refused
+    ├── StorageFullError        no space, or a quota used up; nothing was written
+    ├── AccessDeniedError       read-only, permission denied, wrong credentials; nothing was written
+    ├── UnreachableError        the storage does not answer or fails by itself; nothing was written
+    └── OutcomeUnknownError     it stopped answering while it wrote: look before trying again
 """
 
 
@@ -38,6 +45,10 @@ class RuleError(RegistryError):
     """The commit may not follow the present state of the model; nothing was written."""
 
 
+class ModelRefusedError(RegistryError):
+    """The ONNX file is not one that may be registered; the text says why. Nothing was registered."""
+
+
 class ConflictError(RegistryError):
     """Other writers kept committing first; nothing was written, trying again is safe."""
 
@@ -50,9 +61,33 @@ class CorruptError(RegistryError):
     """Bytes whose sha256 differs from the recorded one."""
 
 
+class SignatureError(RegistryError):
+    """Bytes without a signature, with a wrong one, or with one of a key that is not trusted."""
+
+
+class KeyFileError(RegistryError):
+    """A key that cannot be read or written: no such file, not a key, not Ed25519."""
+
+
 class NotARegistryError(RegistryError):
     """The place named is not a registry."""
 
 
 class StoreError(RegistryError):
     """The storage below refused to read or write."""
+
+
+class StorageFullError(StoreError):
+    """No space is left, or a quota is used up; nothing was changed, trying again is safe once there is space."""
+
+
+class AccessDeniedError(StoreError):
+    """The storage may not be read or written by who runs this; nothing was changed."""
+
+
+class UnreachableError(StoreError):
+    """The storage does not answer, or says that it fails; nothing was changed, trying again later is safe."""
+
+
+class OutcomeUnknownError(StoreError):
+    """The storage stopped answering while it wrote: the value is there whole or not at all. Look before trying again."""

@@ -1,7 +1,7 @@
 """Typed fields out of parsed JSON: what a parser asks for is there and of that type, or the error says which is not. No I/O here."""
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from types import TracebackType
 from typing import TypeVar
 
 from registry.canonical import Json, JsonObject
@@ -10,15 +10,20 @@ from registry.errors import FormatError, InvalidNameError
 T = TypeVar("T")
 
 
-@contextmanager
-def reading(what: str) -> Iterator[None]:
+class reading:  # noqa: N801 -- used as a statement; a class, since contextlib's generator takes longer than the reading itself
     """Turn what goes wrong with the fields of `what` into a FormatError that names it."""
-    try:
-        yield
-    except KeyError as error:
-        raise FormatError(f"{what} has no field {error}") from error
-    except (TypeError, ValueError, OverflowError, InvalidNameError) as error:
-        raise FormatError(f"{what} has a wrong field: {error}") from error
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyError):
+            raise FormatError(f"{self._what} has no field {error}") from error
+        if isinstance(error, (TypeError, ValueError, OverflowError, InvalidNameError)):
+            raise FormatError(f"{self._what} has a wrong field: {error}") from error
 
 
 def text(value: JsonObject, key: str) -> str:
@@ -51,6 +56,15 @@ def items(value: JsonObject, key: str, kind: type[T]) -> tuple[T, ...]:
     if not isinstance(found, list):
         raise TypeError(f"{key} is not a list")
     checked = tuple(item for item in found if type(item) is kind)
+    if len(checked) != len(found):
+        raise TypeError(f"{key} holds something else than values of type {kind.__name__}")
+    return checked
+
+
+def mapping(value: JsonObject, key: str, kind: type[T]) -> dict[str, T]:
+    """The object at `key`, whose values are of exactly this kind (a bool is no int)."""
+    found = record(value, key)
+    checked = {name: item for name, item in found.items() if type(item) is kind}
     if len(checked) != len(found):
         raise TypeError(f"{key} holds something else than values of type {kind.__name__}")
     return checked

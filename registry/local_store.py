@@ -1,4 +1,4 @@
-"""Durable files on a local disk: the `Store` of a folder. Knows nothing of models.
+"""Durable files on a local disk: the store of a folder. Knows nothing of models.
 
 A value is written to a temporary file in the same folder, synced, given its name by link(2), which fails if the name exists, and every
 folder from there up to the root is synced: after put_if_absent returned True neither kill -9 nor a power loss takes the value away, and
@@ -9,76 +9,184 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
-from registry import canonical
-from registry.errors import NotARegistryError, StoreError
-from registry.names import MARKER, MARKER_FORMAT
+from registry.disk import Disk
+from registry.errors import AccessDeniedError, OutcomeUnknownError, StorageFullError, StoreError
+from registry.store import TEMPORARY, Entry
 
-TEMPORARY = ".tmp-"
-"""How the names of values begin that are still being written, or whose writer died."""
-_ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space and try again, nothing was changed",
-    errno.EDQUOT: "the disk quota is used up: free some space and try again, nothing was changed",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission denied: who runs this needs to read and write the registry folder",
-    errno.EPERM: "not permitted: the file system must support hard links",
-    errno.EOPNOTSUPP: "not supported: the file system must support hard links",
+_CHUNK = 1 << 20
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_KINDS: dict[int, tuple[type[StoreError], str]] = {
+    errno.ENOSPC: (StorageFullError, "the disk is full: free some space and try again, nothing was changed"),
+    errno.EDQUOT: (StorageFullError, "the disk quota is used up: free some space and try again, nothing was changed"),
+    errno.EFBIG: (StorageFullError, "larger than this process may write (ulimit -f): raise the limit and try again, nothing was changed"),
+    errno.EROFS: (AccessDeniedError, "the file system is read-only: mount it writable, or name another registry"),
+    errno.EACCES: (AccessDeniedError, "permission denied: who runs this needs to read and write the registry folder"),
+    errno.EPERM: (AccessDeniedError, "not permitted: the file system must support hard links"),
+    errno.EOPNOTSUPP: (AccessDeniedError, "not supported: the file system must support hard links"),
 }
 
 
-class LocalStore:
-    """The `Store` of one folder; safe for any number of processes and threads at once."""
+class _SourceError(Exception):
+    """An error of the system that is not this disk's: whoever gave the chunks could not read them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, original: OSError) -> None:
+        self.original = original
+
+
+class LocalStore:
+    """The `Sweepable` store of one folder; safe for any number of processes and threads at once."""
+
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self.root = root
+        self._place = f"{root}/"
+        self._disk = disk or Disk()
         self._durable: set[Path] = set()
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, keys: Sequence[str]) -> list[bytes | None]:
         """See `Store.get`."""
+        return [self._get(key) for key in keys]
+
+    def open(self, key: str) -> Iterator[bytes] | None:
+        """See `Store.open`."""
         try:
-            return (self.root / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            file = (self.root / key).open("rb", buffering=0)
+        except _ABSENT:
             return None
         except OSError as error:
-            raise _store_error("read", key, error) from error
+            raise store_error("read", key, error) from error
+        return _parts(file, key)
 
     def put_if_absent(self, key: str, chunks: Iterable[bytes]) -> bool:
         """See `Store.put_if_absent`."""
         path = self.root / key
         try:
             self._make_durable(path.parent)
-            if path.exists():
-                # The winner may have linked the name and not yet synced the folder, yet who is told False may rely on the value.
-                _sync_folder(path.parent)
-                return False
-            temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
-            try:
-                _write_synced(temporary, chunks)
-                return _link(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-                _sync_folder(path.parent)
+            return False if self._exists(path) else self._put(path, key, _apart(chunks))
+        except _SourceError as error:
+            raise error.original from None
         except OSError as error:
-            raise _store_error("write", key, error) from error
+            raise store_error("write", key, error) from error
 
     def list(self, prefix: str) -> Iterator[str]:
         """See `Store.list`."""
-        return (key for key in self._walk(prefix) if not _is_temporary(key))
-
-    def unfinished(self) -> Iterator[str]:
-        """See `Store.unfinished`."""
-        return filter(_is_temporary, self._walk(""))
-
-    def _walk(self, prefix: str) -> Iterator[str]:
-        folder = self.root / prefix.rpartition("/")[0]
         try:
-            for base, _, names in os.walk(folder, onerror=_raise_unless_absent):
-                relative = Path(base).relative_to(self.root).as_posix()
-                yield from (key for name in names if (key := name if relative == "." else f"{relative}/{name}").startswith(prefix))
+            with os.scandir(self._place + prefix) as found:
+                yield from (f"{prefix}{item.name}/" if item.is_dir() else f"{prefix}{item.name}" for item in found if _is_value(item.name))
+        except _ABSENT:
+            return
         except OSError as error:
-            raise _store_error("list", prefix, error) from error
+            raise store_error("list", prefix, error) from error
+
+    def entries(self) -> Iterator[Entry]:
+        """See `Sweepable.entries`."""
+        try:
+            for base, _, names in os.walk(self.root, onerror=_raise_unless_absent):
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):  # a temporary file of a writer at work
+                        yield self._entry(Path(base, name))
+        except OSError as error:
+            raise store_error("list", str(self.root), error) from error
+
+    def move(self, entry: Entry, target: str) -> bool:
+        """See `Sweepable.move`."""
+        before, after = self.root / entry.key, self.root / target
+        try:
+            self._make_durable(after.parent)
+            if not self._disk.link(before, after):
+                return False
+            self._disk.sync_folder(after.parent)
+            self._disk.remove(before)
+            # Looked at now, when nobody can rely on it under its old name any more: both names have been those of one file.
+            unchanged = self._entry(after).modified == entry.modified
+            if not unchanged:
+                self._disk.link(after, before)
+            self._disk.sync_folder(before.parent)
+            if not unchanged:
+                self._disk.remove(after)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise store_error("move", entry.key, error) from error
+        return unchanged
+
+    def delete(self, key: str) -> None:
+        """See `Sweepable.delete`."""
+        path = self.root / key
+        try:
+            self._disk.remove(path)
+            self._disk.sync_folder(path.parent)
+        except _ABSENT:
+            return
+        except OSError as error:
+            raise store_error("delete", key, error) from error
+
+    def sync_above(self) -> None:
+        """Make the folders above the root durable.
+
+        All of them, not only those made here: another process may have made some and not have synced them yet.
+
+        Raises:
+            StoreError: if the disk refuses.
+        """
+        for folder in self.root.absolute().parents:
+            try:
+                self._disk.sync_folder(folder)
+            except PermissionError:
+                continue  # what may not be opened is not ours and was there before
+            except OSError as error:
+                raise store_error("sync", str(folder), error) from error
+
+    def _get(self, key: str) -> bytes | None:
+        # Not Path.read_bytes: a listing of ten thousand models reads as many files, and most of what that costs is not the reading.
+        try:
+            descriptor = os.open(self._place + key, os.O_RDONLY | os.O_CLOEXEC)
+        except _ABSENT:
+            return None
+        except OSError as error:
+            raise store_error("read", key, error) from error
+        try:
+            return _read(descriptor)
+        except IsADirectoryError:
+            return None
+        except OSError as error:
+            raise store_error("read", key, error) from error
+        finally:
+            os.close(descriptor)
+
+    def _exists(self, path: Path) -> bool:
+        """Whether there is such a file; who is told so may rely on it from now on."""
+        try:
+            # Young again: what a writer is about to refer to must not be swept away as a leftover. Fails for another user's file.
+            with contextlib.suppress(PermissionError):
+                os.utime(path)
+        except FileNotFoundError:
+            return False
+        # The winner may have linked the name and not yet synced the folder.
+        self._disk.sync_folder(path.parent)
+        return True
+
+    def _put(self, path: Path, key: str, chunks: Iterable[bytes]) -> bool:
+        temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+        linked = False
+        try:
+            self._disk.write(temporary, chunks)
+            linked = self._disk.link(temporary, path)
+            return linked
+        finally:
+            try:
+                self._disk.remove(temporary)
+                self._disk.sync_folder(path.parent)
+            except OSError as error:
+                if linked:
+                    raise OutcomeUnknownError(
+                        f"{key} was written, but the disk failed to make it durable ({error.strerror}): check the disk, then look"
+                    ) from error
+                raise
 
     def _make_durable(self, folder: Path) -> None:
         """Make `folder`, and every folder from the root to it, and sync the entry of each in its parent.
@@ -88,108 +196,51 @@ class LocalStore:
         if folder == self.root or (folder in self._durable and folder.is_dir()):
             return
         self._make_durable(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+        self._disk.make_folder(folder)
+        self._disk.sync_folder(folder.parent)
         self._durable.add(folder)
 
-
-def open_folder(root: Path) -> LocalStore:
-    """The store of a folder that is a registry.
-
-    Raises:
-        NotARegistryError: if the folder is absent, or is something else.
-        FormatError: if it is a registry of a format this release does not know.
-        StoreError: if it cannot be read.
-    """
-    store = LocalStore(root)
-    marker = store.get(MARKER)
-    if marker is None and not root.exists():
-        raise NotARegistryError(
-            f"no registry at {root}: register a version first (tidegate train SPEC.toml), or name another with --registry"
-        )
-    if marker is None:
-        raise NotARegistryError(f"{root} is not a registry: it has no {MARKER}; name another folder with --registry")
-    canonical.expect_format(canonical.decode(marker, MARKER), MARKER_FORMAT, MARKER)
-    return store
+    def _entry(self, path: Path) -> Entry:
+        found = path.stat(follow_symlinks=False)
+        return Entry(path.relative_to(self.root).as_posix(), found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
-def create_folder(root: Path) -> LocalStore:
-    """The store of a folder, made a registry if it is absent or empty.
+def store_error(action: str, key: str, error: OSError) -> StoreError:
+    """The error of the registry for one of the system."""
+    kind, advice = _KINDS.get(error.errno or 0, (StoreError, error.strerror or str(error)))
+    return kind(f"cannot {action} {key}: {advice}")
 
-    Raises:
-        NotARegistryError: if it is a file, or a folder that holds something else.
-        FormatError: if it is a registry of a format this release does not know.
-        StoreError: if it cannot be written.
-    """
+
+def _apart(chunks: Iterable[bytes]) -> Iterator[bytes]:
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        foreign = next((path.name for path in root.iterdir() if not _belongs(path.name)), None)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise NotARegistryError(f"{root} is a file, not a registry folder") from error
+        yield from chunks
     except OSError as error:
-        raise _store_error("write", str(root), error) from error
-    store = LocalStore(root)
-    if store.get(MARKER) is None:
-        if foreign is not None:
-            raise NotARegistryError(f"{root} is not a registry and not empty (it has {foreign}): name another folder with --registry")
-        _sync_above(root)  # before the marker, so that who finds it may rely on the folders above
-        store.put_if_absent(MARKER, [canonical.encode({"format": MARKER_FORMAT})])
-    return open_folder(root)
+        raise _SourceError(error) from error
 
 
-def _belongs(name: str) -> bool:
-    # Temporary files: another process makes the same registry at this moment. lost+found: the root of a fresh volume.
-    return name == "lost+found" or _is_temporary(name)
-
-
-def _is_temporary(key: str) -> bool:
-    return key.rpartition("/")[2].startswith(TEMPORARY)
-
-
-def _sync_above(root: Path) -> None:
-    # All of them, not only those made here: another process may have made some and not have synced them yet. What may not be opened
-    # is not ours and was there before.
-    for folder in root.absolute().parents:
+def _parts(file: FileIO, key: str) -> Iterator[bytes]:
+    with file:
         try:
-            _sync_folder(folder)
-        except PermissionError:
-            continue
+            while part := file.read(_CHUNK):
+                yield part
         except OSError as error:
-            raise _store_error("sync", str(folder), error) from error
+            raise store_error("read", key, error) from error
 
 
-def _write_synced(path: Path, chunks: Iterable[bytes]) -> None:
-    with path.open("xb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
+def _read(descriptor: int) -> bytes:
+    # A value never changes once it has its name, so that its size is what it was. Except that read(2) stops at 2 GiB.
+    size = os.fstat(descriptor).st_size
+    parts = []
+    while size > 0 and (part := os.read(descriptor, size)):
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _link(temporary: Path, path: Path) -> bool:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # what a file system says that keeps folders durable by itself
-            raise
-    finally:
-        os.close(descriptor)
+def _is_value(name: str) -> bool:
+    return not name.startswith(TEMPORARY)
 
 
 def _raise_unless_absent(error: OSError) -> None:
     with contextlib.suppress(FileNotFoundError):
         raise error
-
-
-def _store_error(action: str, key: str, error: OSError) -> StoreError:
-    advice = _ADVICE.get(error.errno or 0, error.strerror or str(error))
-    return StoreError(f"cannot {action} {key}: {advice}")

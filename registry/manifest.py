@@ -6,10 +6,11 @@ from datetime import datetime
 
 from registry import canonical
 from registry.canonical import JsonObject
-from registry.commit import format_time, parse_time
 from registry.errors import NotFoundError
 from registry.fields import integer, reading, record, text, unknown
 from registry.names import check_digest, check_name
+from registry.sealing import Sign, unsigned
+from registry.times import format_time, parse_time
 
 FORMAT = "tidegate.manifest/1"
 _FIELDS = ("format", "model", "version", "created", "files", "facts")
@@ -33,21 +34,23 @@ class Manifest:
     files: Mapping[str, File]
     facts: JsonObject
     unknown: JsonObject = field(default_factory=dict)
-    """fields a later release added"""
+    """the signature, and fields a later release added"""
 
-    def encode(self) -> bytes:
+    def to_json(self) -> JsonObject:
+        """All fields: what a signature covers."""
+        return {
+            **self.unknown,
+            "format": FORMAT,
+            "model": self.model,
+            "version": self.version,
+            "created": format_time(self.created),
+            "files": {name: {"sha256": file.sha256, "size": file.size} for name, file in self.files.items()},
+            "facts": self.facts,
+        }
+
+    def encode(self, sign: Sign = unsigned) -> bytes:
         """Canonical bytes; `parse(manifest.encode()) == manifest`."""
-        return canonical.encode(
-            {
-                **self.unknown,
-                "format": FORMAT,
-                "model": self.model,
-                "version": self.version,
-                "created": format_time(self.created),
-                "files": {name: {"sha256": file.sha256, "size": file.size} for name, file in self.files.items()},
-                "facts": self.facts,
-            }
-        )
+        return canonical.encode(sign(self.to_json()))
 
     def file(self, name: str) -> File:
         """The file of this name.

@@ -7,11 +7,17 @@ from registry.errors import InvalidNameError
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT_KEY = re.compile(rf"models/({_NAME.pattern})/log/([0-9]{{20}})\.json")
+_CHECKPOINT_KEY = re.compile(rf"models/({_NAME.pattern})/checkpoints/([0-9]{{20}})\.json")
 _MANIFEST_KEY = re.compile(rf"models/({_NAME.pattern})/versions/([1-9][0-9]*)/manifest\.json")
 
 MARKER = "registry.json"
 """The key that makes a place a registry."""
 MARKER_FORMAT = "tidegate.registry/1"
+
+MODELS = "models/"
+"""The prefix of everything about models."""
+TRASH = "trash/"
+"""The prefix of what is being removed: set aside first, so that it can still be put back."""
 
 STAGING = "staging"
 PRODUCTION = "production"
@@ -24,11 +30,16 @@ def check_name(name: str, what: str = "model") -> str:
     Raises:
         InvalidNameError: for anything else, among it every path separator, `..`, NUL and look-alike letter.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InvalidNameError(
             f"{what} name {name[:80]!r} is not allowed: use 1 to 63 of a-z, 0-9, '.', '_', '-', starting with a letter or digit"
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` may name a model or a bundle file."""
+    return _NAME.fullmatch(name) is not None
 
 
 def check_version(version: int) -> int:
@@ -71,12 +82,17 @@ def blob_key(digest: str) -> str:
 
 def manifest_key(model: str, version: int) -> str:
     """The key of a version's manifest."""
-    return f"models/{check_name(model)}/versions/{check_version(version)}/manifest.json"
+    return f"{MODELS}{check_name(model)}/versions/{check_version(version)}/manifest.json"
+
+
+def trash_key(key: str) -> str:
+    """Where the value of `key` is set aside before it is removed."""
+    return TRASH + key
 
 
 def log_prefix(model: str) -> str:
     """The prefix of all entries of a model's log."""
-    return f"models/{check_name(model)}/log/"
+    return f"{MODELS}{check_name(model)}/log/"
 
 
 def commit_key(model: str, seq: int) -> str:
@@ -84,19 +100,43 @@ def commit_key(model: str, seq: int) -> str:
     return f"{log_prefix(model)}{seq:020d}.json"
 
 
+def commit_keys(model: str, seqs: range) -> list[str]:
+    """The keys of several commits."""
+    prefix = log_prefix(model)
+    return [f"{prefix}{seq:020d}.json" for seq in seqs]
+
+
+def checkpoint_prefix(model: str) -> str:
+    """The prefix of all checkpoints of a model."""
+    return f"{MODELS}{check_name(model)}/checkpoints/"
+
+
+def checkpoint_key(model: str, seq: int) -> str:
+    """The key of the checkpoint taken at commit `seq`."""
+    return f"{checkpoint_prefix(model)}{seq:020d}.json"
+
+
+def parse_checkpoint_key(key: str) -> tuple[str, int] | None:
+    """The model and the commit of a checkpoint; None if `key` is not the key of one. The inverse of `checkpoint_key`."""
+    return _place(_CHECKPOINT_KEY, key)
+
+
 def parse_commit_key(key: str) -> tuple[str, int] | None:
     """The model and the number of a commit; None if `key` is not the key of one. `parse_commit_key(commit_key(m, n)) == (m, n)`."""
-    found = _COMMIT_KEY.fullmatch(key)
-    return (found[1], int(found[2])) if found and int(found[2]) else None
+    return _place(_COMMIT_KEY, key)
 
 
 def parse_manifest_key(key: str) -> tuple[str, int] | None:
     """The model and the version of a manifest; None if `key` is not the key of one. `parse_manifest_key(manifest_key(m, v)) == (m, v)`."""
-    found = _MANIFEST_KEY.fullmatch(key)
-    return (found[1], int(found[2])) if found else None
+    return _place(_MANIFEST_KEY, key)
 
 
 def parse_blob_key(key: str) -> str | None:
     """The sha256 of a blob; None if `key` is not the key of one. `parse_blob_key(blob_key(d)) == d`."""
     digest = key.rpartition("/")[2]
     return digest if _DIGEST.fullmatch(digest) and key == blob_key(digest) else None
+
+
+def _place(pattern: re.Pattern[str], key: str) -> tuple[str, int] | None:
+    found = pattern.fullmatch(key)
+    return (found[1], int(found[2])) if found and int(found[2]) else None

@@ -1,34 +1,18 @@
 """The state of a model: the fold of its log, a pure function. No I/O, no clock; the past is the same fold stopped earlier."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import MappingProxyType
 
 from registry.commit import Commit, Kind
 from registry.errors import FormatError, VersionUnknownError
+from registry.fields import integer, reading, text
 from registry.names import PRODUCTION, STAGING
+from registry.route import Route, parse_target
+from registry.version import Version, Versions
 
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version and the commit that made it visible."""
-
-    number: int
-    manifest: str
-    """sha256 of manifest.json"""
-    registered: datetime
-    actor: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Route:
-    """Which version answers production traffic, and since which commit."""
-
-    stable: int
-    seq: int
-    since: datetime
+ROUTES_KEPT = 100
+"""So many rollbacks in a row are possible; a state that kept every route for ever would grow with the log."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +23,7 @@ class ModelState:
     seq: int = 0
     head: str | None = None
     """sha256 of the last commit"""
-    versions: Mapping[int, Version] = field(default_factory=lambda: MappingProxyType({}))
+    versions: Versions = field(default_factory=Versions)
     staging: int | None = None
     routes: tuple[Route, ...] = ()
     """The present production route is the last; the ones before it are what a rollback returns to."""
@@ -58,7 +42,7 @@ class ModelState:
 
     @property
     def production(self) -> int | None:
-        """The version in the production stage."""
+        """The version in the production stage: the stable one of the present route."""
         return self.route.stable if self.route else None
 
     def stage_of(self, version: int) -> str:
@@ -74,8 +58,7 @@ class ModelState:
             VersionUnknownError: if it is not registered.
         """
         if number not in self.versions:
-            known = ", ".join(map(str, self.versions)) or "none"
-            raise VersionUnknownError(f"model {self.model!r} has no version {number}; registered: {known}")
+            raise VersionUnknownError(f"model {self.model!r} has no version {number}; registered: {_known(self.versions)}")
         return self.versions[number]
 
 
@@ -89,39 +72,66 @@ def fold(state: ModelState, commits: Iterable[Commit]) -> ModelState:
         if commit.model != state.model or commit.seq != state.seq + 1 or commit.previous != state.head:
             raise FormatError(f"commit {commit.seq} of {state.model!r} does not follow commit {state.seq}: the log is broken, run verify")
         try:
-            state = replace(_apply(state, commit), seq=commit.seq, head=commit.digest, updated=commit.time)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise FormatError(f"commit {commit.seq} of {state.model!r} has a malformed payload: {error!r}") from error
+            versions, staging, routes = _after(state, commit)
+        except (LookupError, TypeError, ValueError, FormatError) as error:
+            raise FormatError(f"commit {commit.seq} of {state.model!r} has a malformed payload: {error}") from error
+        state = ModelState(state.model, commit.seq, commit.digest, versions, staging, routes, commit.time)
     return state
 
 
-def _apply(state: ModelState, commit: Commit) -> ModelState:
+def _after(state: ModelState, commit: Commit) -> tuple[Versions, int | None, tuple[Route, ...]]:
+    """Versions, staging and routes after one commit."""
+    versions, staging, routes = state.versions, state.staging, state.routes
     match commit.kind:
+        case Kind.NOTED:
+            pass
         case Kind.REGISTERED:
-            version = Version(
-                number=_integer(commit, "version"),
-                manifest=str(commit.payload["manifest"]),
-                registered=commit.time,
-                actor=commit.change.actor,
-                reason=commit.change.reason,
-            )
-            return replace(state, versions=MappingProxyType({**state.versions, version.number: version}))
+            versions = versions.with_version(_registered(commit))
         case Kind.STAGED:
-            return replace(state, staging=_integer(commit, "version"))
+            staging = _number(commit)
         case Kind.ROUTED:
-            return _routed(state, (*state.routes, Route(_integer(commit, "stable"), commit.seq, commit.time)))
+            routes = (*routes, Route(parse_target(commit.payload), commit.seq, commit.time))[-ROUTES_KEPT:]
         case Kind.ROLLED_BACK:
-            return _routed(state, state.routes[:-1])
+            routes = routes[:-1]
+        case _:
+            versions = versions.with_version(_decided(versions[_number(commit)], commit))
+    if routes and staging == routes[-1].stable:
+        # A version is in one stage: what answers production traffic, by promotion or by rollback, leaves staging.
+        staging = None
+    return versions, staging, routes
 
 
-def _routed(state: ModelState, routes: tuple[Route, ...]) -> ModelState:
-    # A version is in one stage: what answers production traffic, by promotion or by rollback, leaves staging.
-    state = replace(state, routes=routes)
-    return replace(state, staging=None) if state.staging == state.production else state
+def _registered(commit: Commit) -> Version:
+    with reading("a registration"):
+        return Version(
+            number=_number(commit),
+            manifest=text(commit.payload, "manifest"),
+            seq=commit.seq,
+            registered=commit.time,
+            actor=commit.change.actor,
+            reason=commit.change.reason,
+        )
 
 
-def _integer(commit: Commit, key: str) -> int:
-    value = commit.payload[key]
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{key} is not an integer")
-    return value
+def _decided(version: Version, commit: Commit) -> Version:
+    match commit.kind:
+        case Kind.RETIRED:
+            return replace(version, retired=commit.seq)
+        case Kind.APPROVED:
+            return replace(version, approvals={**version.approvals, commit.change.actor: commit.seq})
+        case Kind.SIGNED_OFF:
+            return replace(version, sign_offs={**version.sign_offs, text(commit.payload, "item"): commit.seq})
+        case Kind.OVERRIDDEN:
+            return replace(version, overrides={**version.overrides, text(commit.payload, "gate"): commit.seq})
+        case _:
+            return replace(version, evidence={**version.evidence, text(commit.payload, "name"): commit.seq})
+
+
+def _number(commit: Commit) -> int:
+    return integer(commit.payload, "version", 1)
+
+
+def _known(registered: Versions) -> str:
+    if len(registered) > 20:  # noqa: PLR2004 -- a line
+        return f"{len(registered)}, the newest is {registered.newest}"
+    return ", ".join(map(str, registered)) or "none"

@@ -1,13 +1,19 @@
 """What a person or a program is told about the registry: values as plain JSON. How it is printed, and who may ask, is decided elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
 from registry.canonical import Json, JsonObject
-from registry.commit import Commit, format_time
+from registry.commit import Commit
+from registry.compare import Comparison
 from registry.registry import Registry
-from registry.state import ModelState, Version
+from registry.route import Route
+from registry.state import ModelState
+from registry.sweep import Unused
+from registry.times import format_time
 from registry.verify import Report
+from registry.version import Version
 
 
 def models(registry: Registry) -> list[JsonObject]:
@@ -35,7 +41,7 @@ def state(value: ModelState) -> JsonObject:
         "production": value.production,
         "staging": value.staging,
         "versions": [_version(value, version) for version in value.versions.values()],
-        "routes": [{"stable": route.stable, "seq": route.seq, "since": format_time(route.since)} for route in value.routes],
+        "routes": [_route(route) for route in value.routes],
     }
 
 
@@ -65,6 +71,19 @@ def commit(entry: Commit) -> JsonObject:
     }
 
 
+def comparison(value: Comparison) -> JsonObject:
+    """Two versions side by side."""
+    parts: dict[str, Json] = {what: [asdict(item) for item in getattr(value, what)] for what in ("files", "facts", "decisions")}
+    return {"model": value.model, "first": value.first, "second": value.second, **parts}
+
+
+def unused(items: Sequence[Unused]) -> list[JsonObject]:
+    """What no commit refers to."""
+    return [
+        {"key": item.entry.key, "what": item.what, "bytes": item.entry.size, "modified": format_time(item.entry.modified)} for item in items
+    ]
+
+
 def report(value: Report) -> JsonObject:
     """What a verification found."""
     counts = {key: item for key, item in asdict(value).items() if isinstance(item, int)}
@@ -79,6 +98,22 @@ def _version(known: ModelState, value: Version) -> JsonObject:
         "registered": format_time(value.registered),
         "actor": value.actor,
         "reason": value.reason,
+        "retired": value.retired is not None,
+        "evidence": sorted(value.evidence),
+        "approved_by": sorted(value.approvals),
+        "signed_off": sorted(value.sign_offs),
+        "overridden": sorted(value.overrides),
+    }
+
+
+def _route(route: Route) -> JsonObject:
+    target = route.target
+    return {
+        "stable": target.stable,
+        "split": {str(version): weight for version, weight in target.split.items()},
+        "shadows": list(target.shadows),
+        "seq": route.seq,
+        "since": format_time(route.since),
     }
 
 

@@ -1,7 +1,7 @@
 """Waiting for a log to grow: inotify on a local folder under Linux, looking again and again elsewhere.
 
-Says only that something may have changed; what changed is read from the registry. No change between making a watcher and its first
-`wait` is lost: make the watcher, read, wait, read, wait ...
+A watcher says only that something may have changed; what changed is read from the registry, as `new_commits` does. No change between making
+a watcher and its first `wait` is lost: make the watcher, read, wait, read, wait ...
 """
 
 import contextlib
@@ -10,15 +10,20 @@ import select
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from registry.commit import Commit
 from registry.errors import StoreError
-from registry.local_store import TEMPORARY, LocalStore, open_folder
-from registry.registry import local_root
-from registry.store import Store
+from registry.local_store import LocalStore
+from registry.location import open_store
+from registry.names import MODELS, checkpoint_prefix, commit_key, is_name, parse_checkpoint_key
+from registry.registry import Registry
+from registry.store import TEMPORARY, Store, get_one
 
 POLL_SECONDS = 1.0
+_ALIVE_SECONDS = 60.0
 _LOG_PATH = ("models", None, "log")
 """Where logs are, below the root; None stands for any model."""
 
@@ -28,6 +33,11 @@ class Watcher(Protocol):
 
     def wait(self, timeout: float) -> bool:
         """True as soon as something may have changed since the wait before; False after `timeout` seconds, or when closed."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
         ...
 
     def close(self) -> None:
@@ -42,28 +52,54 @@ def watch(url: str) -> Watcher:
         NotARegistryError: if there is none.
         StoreError: if it cannot be read.
     """
-    store = open_folder(local_root(url))
-    if sys.platform == "linux":
+    store = open_store(url)
+    if sys.platform == "linux" and isinstance(store, LocalStore):
         # The limits on inotify are per user and low: when they are used up, polling still works.
         with contextlib.suppress(OSError):
             return InotifyWatcher(store.root)
     return PollingWatcher(store)
 
 
+def new_commits(registry: Registry, watcher: Watcher, after: Mapping[str, int], model: str | None = None) -> Iterator[Commit]:
+    """Every commit (of `model`, or of all models) behind number `after` of its log, as it comes; ends when the watcher is closed.
+
+    Each commit is given once; those of one model in order. `after` names where to begin: a model that is not in it begins with commit 1.
+
+    Raises:
+        CorruptError, FormatError: where a log is not whole.
+        StoreError: if the storage refuses.
+    """
+    seen = dict(after)
+    while True:
+        for name in [model] if model else registry.models():
+            for entry in registry.log(name, after=seen.get(name, 0)):
+                seen[name] = entry.seq
+                yield entry
+        while not watcher.wait(_ALIVE_SECONDS):
+            if watcher.closed:
+                return
+
+
 class PollingWatcher:
-    """Compares the list of commits every `interval` seconds; works on every store."""
+    """Asks for the next commit of every model each `interval` seconds; works on every store, at two requests a model."""
 
     def __init__(self, store: Store, interval: float = POLL_SECONDS) -> None:
         self._store = store
         self._interval = interval
         self._closed = threading.Event()
-        self._seen = self._commits()
+        self._last: dict[str, int] = {}
+        self._seen = self._look()
+
+    @property
+    def closed(self) -> bool:
+        """See `Watcher.closed`."""
+        return self._closed.is_set()
 
     def wait(self, timeout: float) -> bool:
         """See `Watcher.wait`."""
         deadline = time.monotonic() + timeout
         while not self._closed.is_set():
-            seen, self._seen = self._seen, self._commits()
+            seen, self._seen = self._seen, self._look()
             if seen != self._seen:
                 return True
             left = deadline - time.monotonic()
@@ -77,11 +113,23 @@ class PollingWatcher:
         """See `Watcher.close`."""
         self._closed.set()
 
-    def _commits(self) -> frozenset[str] | None:
+    def _look(self) -> Mapping[str, int] | None:
+        """The number of the newest commit of every model; None if the storage does not answer."""
         try:
-            return frozenset(key for key in self._store.list("models/") if "/log/" in key)
+            names = [name.removeprefix(MODELS).rstrip("/") for name in self._store.list(MODELS) if name.endswith("/")]
+            self._last = {name: self._newest(name, self._last.get(name, 0)) for name in names if is_name(name)}
         except StoreError:
             return None
+        return self._last
+
+    def _newest(self, model: str, last: int) -> int:
+        if last == 0 or get_one(self._store, commit_key(model, last)) is None:
+            # Not seen before, or not the log that was seen: begin where its newest checkpoint is.
+            places = (parse_checkpoint_key(key) for key in self._store.list(checkpoint_prefix(model)))
+            last = max((place[1] for place in places if place), default=0)
+        while get_one(self._store, commit_key(model, last + 1)) is not None:
+            last += 1
+        return last
 
 
 class InotifyWatcher:
@@ -112,6 +160,11 @@ class InotifyWatcher:
         except OSError:
             self.close()
             raise
+
+    @property
+    def closed(self) -> bool:
+        """See `Watcher.closed`."""
+        return self._closed.is_set()
 
     def wait(self, timeout: float) -> bool:
         """See `Watcher.wait`."""

@@ -15,7 +15,8 @@ from server.settings import Settings, read_settings
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FLAGS = {
-    "registry": "registry to follow: file:///path or a path",
+    "registry": "registry to follow: file:///path, a path, s3://, gs:// or az://",
+    "trusted_keys": "public key, or a folder of *.pub: a version that none of them signed is not served",
     "model_dir": "serve DIR/model.onnx as version 1 of model <name of DIR>, without a registry",
     "grpc_address": "where gRPC listens; port 0 takes a free one",
     "metrics_address": "where Prometheus scrapes /metrics; port 0 takes a free one",

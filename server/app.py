@@ -9,8 +9,8 @@ from typing import TypeAlias
 from wsgiref.simple_server import WSGIServer
 
 from registry.errors import RegistryError
+from registry.location import Keys, open_registry
 from registry.names import PRODUCTION
-from registry.registry import open_registry
 from registry.watch import watch
 from server.errors import NotServableError, SettingsError
 from server.follower import Follower
@@ -76,7 +76,9 @@ def start(settings: Settings) -> Daemon:
 
 def _follower(settings: Settings, make_engine: EngineFactory, install: Install) -> Follower:
     try:
-        return Follower(open_registry(settings.registry), watch(settings.registry), make_engine, install)
+        return Follower(
+            open_registry(settings.registry, keys=Keys(trusted_keys=settings.trusted_keys)), watch(settings.registry), make_engine, install
+        )
     except RegistryError as error:
         raise SettingsError(str(error)) from error
 

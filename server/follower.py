@@ -35,6 +35,7 @@ class Follower:
         self._install = install
         self._models: dict[str, ServedModel] = {}
         self._failures: dict[tuple[str, int], float] = {}
+        self._told: dict[str, int] = {}
         self._reachable = True
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
@@ -86,11 +87,18 @@ class Follower:
             MappingProxyType(stages),
             tuple(state.versions),
         )
+        self._tell_of_canaries(state)
         if served != before:
             self._models[name] = served
             if before is not None:
                 self._publish(complete=True)
             _log.info("serving", model=name, stages=stages, loaded=sorted(served.versions), commit=state.seq)
+
+    def _tell_of_canaries(self, state: ModelState) -> None:
+        route = state.route
+        if route and len(route.target.versions) > 1 and self._told.get(state.model) != route.seq:
+            self._told[state.model] = route.seq
+            _log.warning("canaries and shadows get no traffic: all goes to the stable version", model=state.model, stable=route.stable)
 
     def _load(self, name: str, number: int) -> LoadedVersion | None:
         if time.monotonic() - self._failures.get((name, number), -RETRY_SECONDS) < RETRY_SECONDS:

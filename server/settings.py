@@ -17,7 +17,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TIDEGATE_", extra="ignore", toml_file="tidegate.toml")
 
     registry: str = ".tidegate/registry"
-    """Registry to follow: file:///path or a path"""
+    """Registry to follow: file:///path, a path, s3://, gs:// or az://"""
+    trusted_keys: Path | None = None
+    """Public key, or a folder of *.pub: a version that none of them signed is not served"""
     model_dir: Path | None = None
     """Serve the model.onnx of this folder as version 1 of a model of its name, without a registry"""
     grpc_address: str = "127.0.0.1:8001"

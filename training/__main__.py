@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from registry.errors import RegistryError
-from registry.registry import local_root
+from registry.location import Keys, is_object_store, local_root
 from training import progress
 from training.errors import DataError, SpecError, TrainingError
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(options: argparse.Namespace) -> None:
     from training import pipeline  # noqa: PLC0415 - scikit-learn and friends take seconds, which --help need not wait for
 
-    tracker_dir = local_root(options.registry).parent / "comet"
+    tracker_dir = (Path(".tidegate") if is_object_store(options.registry) else local_root(options.registry).parent) / "comet"
     with progress.on(sys.stderr) as report:
         versions = pipeline.train(
             options.spec,
@@ -41,6 +41,7 @@ def _train(options: argparse.Namespace) -> None:
             actor=options.actor or _user(),
             tracker_dir=tracker_dir,
             progress=report,
+            keys=Keys(signing_key=options.signing_key),
         )
     for trained in versions:
         auc = trained.evaluation.metric("auc")
@@ -52,7 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         "python -m training", description="Train every candidate of a spec file and register each as a version."
     )
     parser.add_argument("spec", type=Path, metavar="SPEC.toml")
-    parser.add_argument("--registry", default=DEFAULT_REGISTRY, metavar="URL", help=f"file:///... or a path (default: {DEFAULT_REGISTRY})")
+    parser.add_argument(
+        "--registry",
+        default=DEFAULT_REGISTRY,
+        metavar="URL",
+        help=f"file:///..., a path, s3://, gs:// or az:// (default: {DEFAULT_REGISTRY})",
+    )
+    parser.add_argument("--signing-key", type=Path, metavar="FILE", help="private key that signs what is registered")
     parser.add_argument("--trials", type=int, metavar="N", help="instead of those of every candidate")
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the spec's")
     parser.add_argument("--actor", metavar="NAME", help="who the registry says did it (default: the user name)")

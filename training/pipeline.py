@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from registry.bundle import EVALUATION, FAIRNESS, Signature
 from registry.canonical import JsonObject
-from registry.registry import create_registry
+from registry.location import NO_KEYS, Keys, create_registry
 from training import bundle_builder, charts, dataset, features, onnx_export, provenance, search
 from training import spec as spec_file
 from training.cards import Facts
@@ -81,6 +81,7 @@ def train(
     actor: str,
     tracker_dir: Path,
     progress: Progress,
+    keys: Keys = NO_KEYS,
 ) -> list[TrainedVersion]:
     """Train every candidate of the spec in order and register each as the next version of the model.
 
@@ -93,7 +94,7 @@ def train(
     """
     spec = spec_file.load(spec_path).replaced(trials=trials, seed=seed)
     data = dataset.load(spec, spec_path.parent / spec.data.path)
-    registry = create_registry(registry_url)
+    registry = create_registry(registry_url, keys=keys)
     trained = []
     for candidate in spec.candidates:
         steps = _Steps(candidate.algorithm, candidate.trials + _STEPS_AFTER_SEARCH, progress)

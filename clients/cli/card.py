@@ -10,7 +10,7 @@ from clients.cli.options import AsJson, Model, RegistryUrl, Version
 from control_plane.models.card import CardRenderer
 from registry import bundle
 from registry.canonical import decode
-from registry.registry import open_registry
+from registry.location import open_registry
 
 
 class Format(StrEnum):

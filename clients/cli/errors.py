@@ -7,7 +7,7 @@ CliError
 Errors of the registry are shown as they are; a command that calls another program's code turns its errors into these two.
 """
 
-from registry.errors import InvalidNameError, NotARegistryError, NotFoundError, RegistryError
+from registry.errors import InvalidNameError, KeyFileError, NotARegistryError, NotFoundError, RegistryError
 
 DONE = 0
 REFUSED = 1
@@ -31,7 +31,7 @@ class InputError(CliError):
     """A wrong argument, file or address; nothing was changed."""
 
 
-_BAD_INPUT = (InputError, InvalidNameError, NotARegistryError, NotFoundError)
+_BAD_INPUT = (InputError, InvalidNameError, KeyFileError, NotARegistryError, NotFoundError)
 
 
 def exit_code(error: CliError | RegistryError) -> int:

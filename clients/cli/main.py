@@ -46,9 +46,10 @@ class Lazy:
 
 _COMMANDS = {
     "train": Lazy("clients.cli.train", "train", "Fit, check and register versions from a spec file."),
-    "registry": Lazy("clients.cli.registry", "app", "List, show and verify what is registered."),
+    "registry": Lazy("clients.cli.registry", "app", "List, show, change, verify and carry what is registered."),
     "promote": Lazy("clients.cli.promote", "promote", "Put a version into staging or production."),
     "rollback": Lazy("clients.cli.promote", "rollback", "Return production to the version before."),
+    "route": Lazy("clients.cli.promote", "route", "Say which versions answer production traffic."),
     "serve": Lazy("clients.cli.serve", "serve", "Run the daemon (gRPC).", passes_arguments=True),
     "control": Lazy("clients.cli.serve", "control", "Run the control plane (REST).", passes_arguments=True),
     "predict": Lazy("clients.cli.predict", "predict", "Send rows of a file to the daemon."),

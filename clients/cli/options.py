@@ -1,5 +1,6 @@
 """The flags and arguments that several commands share, so that they are spelt and explained in the same way everywhere."""
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -11,7 +12,28 @@ Model: TypeAlias = Annotated[str, typer.Argument(metavar="MODEL", help="Name of 
 Version: TypeAlias = Annotated[int, typer.Argument(metavar="VERSION", help="Number of the version: 1, 2, 3 ...", show_default=False)]
 
 RegistryUrl: TypeAlias = Annotated[
-    str, typer.Option("--registry", metavar="URL", envvar="TIDEGATE_REGISTRY", help="Registry: file:///path or a path.")
+    str,
+    typer.Option("--registry", metavar="URL", envvar="TIDEGATE_REGISTRY", help="Registry: file:///path, a path, s3://, gs:// or az://."),
+]
+SigningKey: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--signing-key",
+        metavar="FILE",
+        envvar="TIDEGATE_SIGNING_KEY",
+        help="Sign with this private key (registry keygen).",
+        show_default=False,
+    ),
+]
+TrustedKeys: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--trusted-keys",
+        metavar="PATH",
+        envvar="TIDEGATE_TRUSTED_KEYS",
+        help="A public key, or a folder of *.pub: refuse what none of them signed.",
+        show_default=False,
+    ),
 ]
 ControlUrl: TypeAlias = Annotated[
     str,

@@ -16,6 +16,17 @@ def write_json(value: Json) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_json_line(value: Json) -> None:
+    """Write a value as JSON in one line, at once: whoever follows a stream waits for it."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    flush()
+
+
+def flush() -> None:
+    """Let whoever reads have what was written so far."""
+    sys.stdout.flush()
+
+
 def write_line(text: str) -> None:
     """Write one line."""
     sys.stdout.write(clean(text) + "\n")

@@ -1,4 +1,4 @@
-"""`tidegate promote` and `tidegate rollback`: through the control plane if one is named, else the same rules in this process."""
+"""`tidegate promote`, `rollback` and `route`: through the control plane if one is named, else the same rules in this process."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -8,10 +8,12 @@ import typer
 from clients.cli import control as control_plane
 from clients.cli import options, output
 from clients.cli.actor import user_name
-from clients.cli.options import AsJson, ControlUrl, Model, Reason, RegistryUrl, Version
+from clients.cli.errors import InputError
+from clients.cli.options import AsJson, ControlUrl, Model, Reason, RegistryUrl, SigningKey, TrustedKeys, Version
 from registry import names, views
 from registry.canonical import JsonObject
-from registry.registry import open_registry
+from registry.location import Keys, open_registry
+from registry.route import WHOLE, Target
 
 
 class Stage(StrEnum):
@@ -28,6 +30,8 @@ def promote(
     reason: Reason,
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
     control: ControlUrl = "",
+    signing_key: SigningKey = None,
+    trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """Put a version into staging or production.
@@ -40,7 +44,9 @@ def promote(
     if control:
         commit = control_plane.post(control, model, "promotions", {"version": version, "to": to.value, "reason": reason}, actor=actor)
     else:
-        commit = views.commit(open_registry(registry).promote(model, version, to=to.value, actor=actor, reason=reason))
+        commit = views.commit(
+            open_registry(registry, keys=Keys(signing_key, trusted_keys)).promote(model, version, to=to.value, actor=actor, reason=reason)
+        )
     _write(commit, f"{model}: version {version} is in {to}", as_json=as_json)
 
 
@@ -49,6 +55,8 @@ def rollback(
     reason: Reason,
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
     control: ControlUrl = "",
+    signing_key: SigningKey = None,
+    trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """Return production to the version that answered before the present one.
@@ -61,8 +69,41 @@ def rollback(
     if control:
         commit = control_plane.post(control, model, "rollbacks", {"reason": reason}, actor=actor)
     else:
-        commit = views.commit(open_registry(registry).rollback(model, actor=actor, reason=reason))
+        commit = views.commit(open_registry(registry, keys=Keys(signing_key, trusted_keys)).rollback(model, actor=actor, reason=reason))
     _write(commit, f"{model}: production is back at the version before", as_json=as_json)
+
+
+def route(
+    model: Model,
+    split: Annotated[list[str], typer.Option("--split", metavar="VERSION=PERCENT", help="The first is the stable one, the rest canaries.")],
+    reason: Reason,
+    shadow: Annotated[list[int] | None, typer.Option("--shadow", metavar="VERSION", help="Gets a copy of what is asked.")] = None,
+    registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    signing_key: SigningKey = None,
+    trusted_keys: TrustedKeys = None,
+    as_json: AsJson = False,  # noqa: FBT002 -- a flag
+) -> None:
+    """Say which versions answer production traffic, and which get a copy of it.
+
+    This release of the daemon sends all traffic to the stable version, and says in its log that it does.
+
+    \b
+    Example:
+      tidegate route churn --split 3=90 --split 4=10 --shadow 5 --reason "canary of version 4"
+    """
+    opened = open_registry(registry, keys=Keys(signing_key, trusted_keys))
+    commit = opened.route(model, _target(split, shadow or []), actor=user_name(), reason=reason)
+    _write(views.commit(commit), f"{model}: production is {' '.join(split)}", as_json=as_json)
+
+
+def _target(split: list[str], shadows: list[int]) -> Target:
+    weights: dict[int, int] = {}
+    for part in split:
+        version, _, weight = part.partition("=")
+        if not version.isdecimal() or not (weight or str(WHOLE)).isdecimal() or int(version) in weights:
+            raise InputError(f"--split {part!r} is not VERSION=PERCENT, with each version once: write e.g. --split 3=90 --split 4=10")
+        weights[int(version)] = int(weight or WHOLE)
+    return Target(next(iter(weights)), weights, tuple(shadows))
 
 
 def _write(commit: JsonObject, line: str, *, as_json: bool) -> None:

@@ -1,28 +1,35 @@
-"""`tidegate registry`: what is registered, what is live, who changed it and why, and whether every byte is as recorded. Reads only."""
+"""`tidegate registry`: what is registered, what is live, who changed it and why. Reads only; changes are in the modules beside."""
 
+from contextlib import suppress
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from clients.cli import options, output
-from clients.cli.errors import InputError, RefusedError
-from clients.cli.options import AsJson, Model, RegistryUrl
-from registry import verify as verification
+from clients.cli import options, output, registry_care, registry_changes, registry_files
+from clients.cli.errors import InputError
+from clients.cli.options import AsJson, Model, RegistryUrl, TrustedKeys, Version
+from registry import compare as comparing
 from registry import views
 from registry.canonical import Json, JsonObject
-from registry.commit import format_time, parse_time
-from registry.registry import open_registry
+from registry.commit import Commit
+from registry.location import Keys, open_registry
+from registry.times import format_time, parse_time
 
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
-    help="List, show and verify what is registered.",
+    help="List, show, change, verify and carry what is registered.",
     epilog="""\b
 Examples:
   tidegate registry list
   tidegate registry show churn 2 --json
-  tidegate registry at churn 2026-01-31T12:00:00Z""",
+  tidegate registry at churn 2026-01-31T12:00:00Z
+  tidegate registry compare churn 1 2
+  tidegate registry verify
+  tidegate registry export churn 2 --out churn-2.tidegate""",
 )
+_COLUMNS = ("seq", "time", "kind", "version", "actor", "reason")
 
 
 @app.command("list")
@@ -40,10 +47,11 @@ def show(
     model: Model,
     version: Annotated[int | None, typer.Argument(metavar="[VERSION]", help="Show its files and facts.", show_default=False)] = None,
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """The versions of a model, or the files and facts of one."""
-    opened = open_registry(registry)
+    opened = open_registry(registry, keys=Keys(trusted_keys=trusted_keys))
     shown = views.state(opened.state(model)) if version is None else views.version(opened, model, version)
     if as_json:
         output.write_json(shown)
@@ -54,15 +62,21 @@ def show(
 
 
 @app.command()
-def log(model: Model, registry: RegistryUrl = options.DEFAULT_REGISTRY, as_json: AsJson = False) -> None:  # noqa: FBT002 -- a flag
+def log(
+    model: Model,
+    version: Annotated[int | None, typer.Option("--version", metavar="N", help="Only what speaks of this version.")] = None,
+    registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    as_json: AsJson = False,  # noqa: FBT002 -- a flag
+) -> None:
     """Every change of a model: when, what, who and why. It is the audit log."""
     opened = open_registry(registry)
     opened.state(model)
-    commits = [views.commit(entry) for entry in opened.log(model)]
+    entries = opened.log(model) if version is None else opened.history(model, version)
+    commits = [views.commit(entry) for entry in entries]
     if as_json:
         output.write_json(commits)
     else:
-        _write_rows(("seq", "time", "kind", "version", "actor", "reason"), [{**entry, "version": _subject(entry)} for entry in commits])
+        _write_rows(_COLUMNS, [{**entry, "version": _subject(entry)} for entry in commits])
 
 
 @app.command()
@@ -73,10 +87,7 @@ def at(
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """What was live at a time in the past."""
-    try:
-        moment = parse_time(time)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{time!r} is not a time: write ISO 8601, e.g. 2026-01-31T12:00:00Z") from error
+    moment = _moment(time)
     state = open_registry(registry).state_at(model, moment)
     if as_json:
         output.write_json({"at": format_time(moment), **views.state(state)})
@@ -86,16 +97,81 @@ def at(
 
 
 @app.command()
-def verify(registry: RegistryUrl = options.DEFAULT_REGISTRY, as_json: AsJson = False) -> None:  # noqa: FBT002 -- a flag
-    """Hash everything again and name what is flipped, missing, reordered or forked."""
-    report = verification.examine(open_registry(registry).store)
+def compare(
+    model: Model,
+    first: Version,
+    second: Annotated[int, typer.Argument(metavar="OTHER", help="Number of the version to compare it with.", show_default=False)],
+    registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    as_json: AsJson = False,  # noqa: FBT002 -- a flag
+) -> None:
+    """Two versions side by side: what their trainer stated, which files differ, what was decided about each.
+
+    \b
+    Example:
+      tidegate registry compare churn 1 2
+    """
+    opened = open_registry(registry)
+    found = comparing.compare(opened.state(model), opened.manifest(model, first), opened.manifest(model, second))
     if as_json:
-        output.write_json(views.report(report))
+        output.write_json(views.comparison(found))
+        return
+    rows = [
+        (item.name, _short(item.first), _short(item.second), item.change if item.delta is None else f"{item.delta:+.6g}")
+        for item in (*found.decisions, *found.facts, *found.files)
+    ]
+    output.write_table(("what", f"version {first}", f"version {second}", "change"), rows)
+
+
+@app.command()
+def watch(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.", show_default=False)] = None,
+    since: Annotated[int | None, typer.Option("--since", metavar="SEQ", help="Begin behind this commit, 0 for all; else with now.")] = None,
+    registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    as_json: AsJson = False,  # noqa: FBT002 -- a flag
+) -> None:
+    """Write every new commit as it comes, one a line, until it is interrupted; with --json one object a line.
+
+    \b
+    Example:
+      tidegate registry watch churn --json | while read -r commit; do notify "$commit"; done
+    """
+    from registry.watch import new_commits  # noqa: PLC0415 -- asks the system for its C library
+    from registry.watch import watch as watching  # noqa: PLC0415
+
+    watcher, opened = watching(registry), open_registry(registry)
+    known = {name: opened.state(name).seq for name in opened.models()} if since is None else {}
+    if model is not None:
+        known = {model: opened.state(model).seq if since is None else since}
+    with suppress(KeyboardInterrupt):
+        for entry in new_commits(opened, watcher, known, model):
+            _write_commit(entry, as_json=as_json)
+    watcher.close()
+
+
+for commands in (registry_changes, registry_care, registry_files):
+    commands.add_to(app)
+
+
+def _moment(time: str) -> datetime:
+    try:
+        return parse_time(time)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{time!r} is not a time: write ISO 8601, e.g. 2026-01-31T12:00:00Z") from error
+
+
+def _write_commit(entry: Commit, *, as_json: bool) -> None:
+    shown: JsonObject = {"model": entry.model, **views.commit(entry)}
+    if as_json:
+        output.write_json_line(shown)
     else:
-        for line in verification.describe(report):
-            output.write_line(line)
-    if report.problems:
-        raise RefusedError(f"{registry} is not as it was written: {len(report.problems)} problems, the first in {report.problems[0].key}")
+        _write_line(shown)
+
+
+def _write_line(shown: JsonObject) -> None:
+    subject = _subject(shown)
+    what = f"{shown['model']} {shown['seq']} {shown['kind']}{'' if subject is None else f' {subject}'}"
+    output.write_line(f"{shown['time']}  {what}  {shown['actor']}: {shown['reason']}")
+    output.flush()
 
 
 def _write_rows(columns: tuple[str, ...], rows: Json) -> None:
@@ -114,6 +190,20 @@ def _write_version(shown: JsonObject) -> None:
 
 
 def _subject(entry: JsonObject) -> Json:
+    """What a commit is about, in a cell: a version, or a route with its weights."""
     payload = entry["payload"]
     assert isinstance(payload, dict)  # noqa: S101 -- the same
-    return payload.get("version", payload.get("stable"))
+    split, shadows = payload.get("split"), payload.get("shadows")
+    if not split and not shadows:
+        subject: Json = payload.get("version", payload.get("stable"))
+        return subject
+    weights = " ".join(f"{version}={weight}" for version, weight in split.items()) if isinstance(split, dict) else str(payload["stable"])
+    return f"{weights} shadow {','.join(map(str, shadows))}" if isinstance(shadows, list) else weights
+
+
+def _short(value: Json) -> output.Cell:
+    if isinstance(value, str) and len(value) == 64 and not value.strip("0123456789abcdef"):  # noqa: PLR2004 -- a sha256
+        return value[:12]
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or None
+    return output.cell(value)

@@ -9,7 +9,8 @@ import typer
 from clients.cli import options, output
 from clients.cli.actor import user_name
 from clients.cli.errors import InputError, RefusedError
-from clients.cli.options import AsJson, RegistryUrl
+from clients.cli.options import AsJson, RegistryUrl, SigningKey
+from registry.location import Keys
 
 if TYPE_CHECKING:
     from registry.canonical import JsonObject
@@ -28,6 +29,7 @@ def train(
     ] = None,
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
     tracker: Annotated[Path, typer.Option("--experiments", metavar="DIR", help="Where experiments go without COMET_API_KEY.")] = _TRACKER,
+    signing_key: SigningKey = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """Fit, export, check and register one version for each candidate of a spec file.
@@ -44,7 +46,16 @@ def train(
 
     try:
         with progress.on(sys.stderr) as report:
-            trained = pipeline.train(spec, registry, trials=trials, seed=seed, actor=user_name(), tracker_dir=tracker, progress=report)
+            trained = pipeline.train(
+                spec,
+                registry,
+                trials=trials,
+                seed=seed,
+                actor=user_name(),
+                tracker_dir=tracker,
+                progress=report,
+                keys=Keys(signing_key=signing_key),
+            )
     except ParityError as error:
         raise RefusedError(str(error)) from error
     except TrainingError as error:

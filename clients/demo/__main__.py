@@ -15,7 +15,7 @@ from clients.demo.settings import Places, PortTakenError, check_free, from_envir
 from clients.demo.story import Endpoint, StoryError, Swap
 from clients.demo.traffic import Reference, Rows, Tally
 from registry.errors import RegistryError
-from registry.registry import open_registry
+from registry.location import open_registry
 from tidegate_client import Client, Drift
 from training.errors import TrainingError
 from training.pipeline import TrainedVersion

@@ -22,10 +22,10 @@ from control_plane.models.schemas import (
 )
 from control_plane.registry_pool import LentRegistry
 from registry import bundle
-from registry.commit import parse_time
 from registry.names import check_name
 from registry.registry import Registry
 from registry.state import ModelState
+from registry.times import parse_time
 
 MAX_PAGE = 1000
 _NOTHING_ACTIVE = {

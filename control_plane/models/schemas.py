@@ -33,12 +33,24 @@ class VersionView(BaseModel):
     registered: str
     actor: str
     reason: str
+    retired: bool
+    evidence: list[str]
+    """Names of the evidence attached to it"""
+    approved_by: list[str]
+    signed_off: list[str]
+    """Items of its checklist"""
+    overridden: list[str]
+    """Gates it may pass in spite of their refusal"""
 
 
 class RouteView(BaseModel):
-    """A production route: its version, and the commit and time it began with."""
+    """A production route: its versions, and the commit and time it began with."""
 
     stable: int
+    split: dict[int, int]
+    """Percent of the traffic by version, the stable one among them"""
+    shadows: list[int]
+    """Versions that get a copy of what is asked"""
     seq: int
     since: str
 

@@ -12,9 +12,11 @@ from prometheus_client.samples import Sample
 
 from clients.demo.programs import Program, running
 from registry.bundle import Signature, TensorSpec
-from registry.registry import Registry, create_registry, open_registry
+from registry.location import create_registry, open_registry
+from registry.registry import Registry
 from tests.control_plane.oip_server import echo_server
 from tests.exposition import scrape
+from tests.registry.helpers import model as onnx
 
 SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("x", "FP32", (-1, 2)),))
 _numbers = itertools.count(1)
@@ -41,7 +43,7 @@ class Control:
         model, registry = f"model-{next(_numbers)}", self.open_registry()
         extra = {f"{name.removesuffix('_json')}.json": content for name, content in files.items()}
         for number in range(1, versions + 1):
-            bundle = {"model.onnx": f"{model} {number}".encode(), "signature.json": SIGNATURE.encode(), **extra}
+            bundle = {"model.onnx": onnx(f"{model} {number}"), "signature.json": SIGNATURE.encode(), **extra}
             registry.register(model, bundle, {"auc": 0.5}, actor="ana", reason=f"try {number}")
         return model
 

@@ -11,7 +11,7 @@ import pytest
 
 from clients.demo.programs import running
 from control_plane.http_errors import GRPC
-from registry.registry import create_registry
+from registry.location import create_registry
 from tests.control_plane.conftest import Control
 from tests.control_plane.oip_server import REASON, STATUSES, echo_server
 

@@ -10,10 +10,10 @@ from tests.exposition import value
 SHARE, CDF, ROWS = "tidegate_drift_reference_share", "tidegate_drift_reference_cdf", "tidegate_drift_reference_rows"
 
 
-def make_profile() -> Profile:
+def make_profile(name: str = "income") -> Profile:
     income = np.random.default_rng(7).normal(size=400).astype(np.float32)
     income[:100] = np.nan
-    return Profile(400, (numeric_feature("income", income), categorical_feature("kind", ["a"] * 300 + ["b"] * 60 + [""] * 40)), ())
+    return Profile(400, (numeric_feature(name, income), categorical_feature("kind", ["a"] * 300 + ["b"] * 60 + [""] * 40)), ())
 
 
 def test_references_of_staged_versions_are_exposed_and_of_others_not(control: Control) -> None:
@@ -46,7 +46,9 @@ def test_references_follow_a_promotion(control: Control) -> None:
 
 
 def test_a_profile_that_cannot_be_read_is_left_out_and_the_scrape_goes_on(control: Control) -> None:
-    broken, sound = control.new_model(1, profile_json=b"{}"), control.new_model(1, profile_json=make_profile().encode())
+    broken, sound = (control.new_model(1, profile_json=make_profile(name).encode()) for name in ("x", "y"))
+    digest = control.open_registry().manifest(broken, 1).file("profile.json").sha256
+    (control.root / "blobs" / "sha256" / digest[:2] / digest).write_bytes(b"{}")
     for model in (broken, sound):
         control.open_registry().promote(model, 1, to="production", actor="ana", reason="go")
     seen = {sample.labels["model"] for sample in control.scrape() if sample.name == ROWS}

@@ -16,7 +16,7 @@ from clients.demo.programs import start
 from control_plane.__main__ import _listen
 from control_plane.errors import SettingsError
 from control_plane.settings import read_settings
-from registry.registry import create_registry
+from registry.location import create_registry
 
 
 @pytest.fixture(autouse=True)

@@ -95,7 +95,7 @@ def test_an_altered_file_is_told_and_not_handed_out(control: Control) -> None:
 def test_the_index_page_lists_models_and_escapes_what_people_wrote(control: Control) -> None:
     model = control.new_model(1, model_card_json=b"{}")
     registry = control.open_registry()
-    bundle = {"model.onnx": b"x", "signature.json": registry.read(model, 1, "signature.json")}
+    bundle = {"model.onnx": registry.read(model, 1, "model.onnx"), "signature.json": registry.read(model, 1, "signature.json")}
     registry.register(model, bundle, {}, actor="ana", reason="<script>alert(1)</script>")
     page = control.http.get("/")
     assert page.headers["content-type"].startswith("text/html")

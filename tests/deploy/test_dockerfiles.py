@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.settings import Settings as ControlSettings
-from registry.registry import create_registry
+from registry.location import create_registry
 from server.settings import Settings as ServerSettings
 from tests.daemons import daemon
 from tests.deploy.dockerfiles import NAMES, ROOT, instructions, rest_of

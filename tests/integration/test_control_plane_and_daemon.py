@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from clients.demo.programs import running
-from registry.registry import create_registry
+from registry.location import create_registry
 from tests import models
 from tests.daemons import Daemon, daemon, wait_until
 from tests.exposition import scrape, value

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.local_store import open_folder
+from registry.location import open_folder
 from registry.verify import verify
 
 ROOT = Path(__file__).parents[2]

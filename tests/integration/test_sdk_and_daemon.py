@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from registry.registry import create_registry
+from registry.location import create_registry
 from tests import models
 from tests.daemons import Daemon, daemon
 from tidegate_client import AsyncClient, Client

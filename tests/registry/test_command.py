@@ -73,7 +73,7 @@ def test_bad_input_exits_with_2_and_one_line(capsys: pytest.CaptureFixture[str],
 
 
 def test_a_place_that_is_no_registry_exits_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for place in (str(tmp_path), str(tmp_path / "absent"), "s3://bucket/x", ""):
+    for place in (str(tmp_path), str(tmp_path / "absent"), "http://bucket/x", ""):
         code, _, err = run(capsys, "list", "--registry", place)
         assert code == 2
         assert len(err.splitlines()) == 1

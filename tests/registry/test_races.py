@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from registry.errors import ConflictError, RuleError
-from registry.local_store import LocalStore, create_folder
-from registry.registry import Registry, open_registry
+from registry.local_store import LocalStore
+from registry.location import create_folder, open_registry
+from registry.store import get_one
 from registry.verify import examine
-from tests.registry.helpers import ACTOR, MODEL, Clock, bundle, new_registry, register
+from tests.registry.helpers import ACTOR, MODEL, bundle, new_registry, on, register
 
 WRITERS = 8
 
@@ -33,8 +34,8 @@ def test_of_eight_threads_that_put_one_key_exactly_one_wins(root: Path) -> None:
         thread.join()
     assert sorted(number for number, _ in wins) == list(range(50))
     for number, me in wins:
-        assert LocalStore(root).get(f"models/m/log/{number}") == f"{me}".encode() * 100
-    assert list(LocalStore(root).unfinished()) == []
+        assert get_one(LocalStore(root), f"models/m/log/{number}") == f"{me}".encode() * 100
+    assert not any(entry.unfinished for entry in LocalStore(root).entries())
 
 
 def test_eight_processes_on_one_log_lose_no_acknowledged_commit_and_leave_no_gap(root: Path) -> None:
@@ -73,14 +74,14 @@ class TakenFolder(LocalStore):
     def put_if_absent(self, key: str, chunks: object) -> bool:  # noqa: ARG002
         if "/log/" not in key:
             return True
-        rival = Registry(LocalStore(self.root), Clock())
+        rival = on(LocalStore(self.root))
         rival.promote(MODEL, 2 if rival.state(MODEL).production == 1 else 1, to="production", actor="rival", reason="faster")
         return False
 
 
 def test_who_always_loses_gives_up_with_a_conflict_and_has_written_nothing(root: Path) -> None:
     register(new_registry(root), 3)
-    late = Registry(TakenFolder(root), Clock())
+    late = on(TakenFolder(root))
     with pytest.raises(ConflictError, match="others keep committing; try again"):
         late.promote(MODEL, 3, to="production", actor="late", reason="mine")
     assert all(entry.change.actor != "late" for entry in late.log(MODEL))

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from registry.audit import Problem
 from registry.canonical import JsonObject
 from registry.commit import Change, Commit, Kind, at_place, parse
+from registry.location import open_registry
 from registry.names import MARKER, blob_key, commit_key, manifest_key
-from registry.registry import Registry, open_registry
-from registry.verify import Problem, describe, examine, verify
+from registry.registry import Registry
+from registry.verify import describe, examine, verify
 from tests.registry.helpers import ACTOR, MODEL, files, new_registry, register
 
 LAST = 6
@@ -216,4 +218,4 @@ def test_what_a_writer_that_died_left_is_listed_and_no_problem(root: Path) -> No
     report = examine(open_registry(str(root)).store)
     assert report.problems == ()
     assert sorted(report.leftovers) == sorted(left)
-    assert next(describe(report)) == "3 leftovers of writers that died or are at work; harmless"
+    assert next(describe(report)) == "3 leftovers of writers that died or are at work; harmless, gc removes them"

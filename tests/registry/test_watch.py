@@ -5,15 +5,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from registry.errors import NotARegistryError
 from registry.local_store import LocalStore
-from registry.registry import Registry, open_registry
-from registry.watch import InotifyWatcher, PollingWatcher, Watcher, watch
+from registry.location import open_registry
+from registry.registry import Registry
+from registry.watch import InotifyWatcher, PollingWatcher, Watcher, new_commits, watch
 from tests.registry.helpers import ACTOR, MODEL, register
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
@@ -95,7 +96,7 @@ def test_a_commit_of_another_process_is_noticed_within_50_ms(registry: Registry,
     register(registry, 2)
     code = """
 import sys, time
-from registry.registry import open_registry
+from registry.location import open_registry
 registry = open_registry(sys.argv[1])
 for number in range(10):
     sys.stdin.readline()
@@ -193,3 +194,56 @@ def test_a_storage_that_stops_answering_counts_as_a_change_so_that_the_reader_ge
     log.symlink_to(log)  # a loop: listing it is refused
     assert watcher.wait(5)
     watcher.close()
+
+
+def test_new_commits_come_in_order_each_once_until_the_watcher_is_closed(
+    make: Callable[[Path], Watcher], registry: Registry, root: Path
+) -> None:
+    register(registry, 2)
+    watcher, reader = make(root), open_registry(str(root))
+    seen: list[tuple[str, int]] = []
+
+    def follow() -> None:
+        seen.extend((entry.model, entry.seq) for entry in new_commits(reader, watcher, {MODEL: 1}))
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    for number in range(20):
+        registry.note(MODEL, actor=ACTOR, reason=f"{number}")
+    register(registry, 3, "other")
+    expected = [(MODEL, seq) for seq in range(2, 23)] + [("other", seq) for seq in (1, 2, 3)]
+    deadline = time.monotonic() + 20
+    while sorted(seen) != expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    watcher.close()
+    follower.join()
+    assert sorted(seen) == expected
+    for model in (MODEL, "other"):
+        assert [seq for name, seq in seen if name == model] == sorted(seq for name, seq in expected if name == model)
+
+
+def test_new_commits_of_one_model_are_not_those_of_another(registry: Registry, root: Path) -> None:
+    register(registry, 2)
+    register(registry, 2, "other")
+    watcher = PollingWatcher(LocalStore(root), 0.01)
+    stream = new_commits(open_registry(str(root)), watcher, {}, "other")
+    assert [next(stream).seq, next(stream).seq] == [1, 2]
+    watcher.close()
+    assert list(stream) == []
+
+
+def test_a_poller_asks_for_the_next_commit_and_not_for_the_whole_log(registry: Registry, root: Path) -> None:
+    register(registry, 10)
+    asked: list[str] = []
+
+    class Counting(LocalStore):
+        def get(self, keys: Sequence[str]) -> list[bytes | None]:
+            asked.extend(keys)
+            return super().get(keys)
+
+    watcher = PollingWatcher(Counting(root), 0.01)
+    asked.clear()
+    assert not watcher.wait(0)
+    assert len(asked) == 2
+    registry.note(MODEL, actor=ACTOR, reason="new")
+    assert watcher.wait(1)

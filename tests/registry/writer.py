@@ -8,7 +8,7 @@ import sys
 import time
 
 from registry.errors import RuleError
-from registry.registry import open_registry
+from registry.location import open_registry
 from tests.registry.helpers import MODEL, bundle
 
 

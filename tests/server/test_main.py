@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from registry.registry import create_registry
+from registry.location import create_registry
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request
 from tests.daemons import daemon

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.registry import Registry, open_registry
+from registry.location import open_registry
+from registry.registry import Registry
 from training.pipeline import TrainedVersion, train
 
 EXAMPLE = Path(__file__).parents[2] / "training" / "examples" / "mortgage"

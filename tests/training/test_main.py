@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.registry import open_registry
+from registry.location import open_registry
 from training.__main__ import main
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pytest
 
 from registry import bundle, canonical, profile
 from registry.errors import NotARegistryError
-from registry.registry import open_registry
+from registry.location import open_registry
 from tests.training.conftest import EXAMPLE, Run, only_the_first_candidate, without_tables
 from training import pipeline
 from training.dataset import Rows

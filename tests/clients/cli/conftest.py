@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 import pytest
 
-from registry.registry import Registry, create_registry
+from registry.location import create_registry
+from registry.registry import Registry
 from tests.models import register_scaled
 
 MODEL = "tides"

@@ -79,7 +79,7 @@ def test_an_output_that_takes_nothing_ends_in_at_most_one_line(
         (["registry", "nothing"], "nothing"),
         (["registry"], "command"),
         (["registry", "at", "m", "yesterday"], "ISO 8601"),
-        (["registry", "list", "--registry", "s3://bucket/registry"], "file:///"),
+        (["registry", "list", "--registry", "ftp://bucket/registry"], "file:///"),
         (["registry", "show", "../m"], "not allowed"),
         (["serve", "--grpc-address", "0.0.0.0:0"], "--insecure"),
     ],
@@ -136,7 +136,7 @@ def test_an_interrupt_is_exit_130_and_one_line() -> None:
 
 
 def test_every_error_of_the_registry_has_an_exit_code() -> None:
-    bad_input = {"InvalidNameError", "NotARegistryError", "NotFoundError", "ModelUnknownError", "VersionUnknownError"}
+    bad_input = {"InvalidNameError", "KeyFileError", "NotARegistryError", "NotFoundError", "ModelUnknownError", "VersionUnknownError"}
     kinds = [kind for kind in vars(registry_errors).values() if isinstance(kind, type)]
     assert {kind.__name__ for kind in kinds if errors.exit_code(kind("")) == errors.BAD_INPUT} == bad_input
     assert [errors.exit_code(kind("")) for kind in (CliError, RefusedError, InputError)] == [1, 1, 2]

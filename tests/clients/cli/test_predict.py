@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clients.cli.predict import answered
-from registry.registry import create_registry
+from registry.location import create_registry
 from tests.clients.cli.conftest import Command
 from tests.daemons import Daemon, daemon
 from tests.models import register_classifier, register_scaled

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from clients.cli.output import clean
-from registry.registry import Registry, open_registry
+from registry.location import open_registry
+from registry.registry import Registry
 from tests.clients.cli.conftest import MODEL, Command
 
 

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from registry.registry import open_registry
+from registry.location import open_registry
 from tests.clients.cli.conftest import Command
 
 EXAMPLE = Path(__file__).parents[3] / "training" / "examples" / "mortgage"

@@ -8,7 +8,8 @@ import pytest
 
 from registry import bundle
 from registry.bundle import Signature, TensorSpec
-from registry.registry import Registry, create_registry
+from registry.location import create_registry
+from registry.registry import Registry
 from tests import models
 from tests.daemons import Daemon, daemon
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from registry.registry import create_registry
+from registry.location import create_registry
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request, reason, retry_seconds
 from tests.contracts.transport.conftest import REFERENCE, TEXTS
@@ -77,8 +77,8 @@ def test_version_that_does_not_load_leaves_the_old_one_serving(tmp_path: Path) -
     models.register_scaled(registry, "scaled", 2.0)
     registry.promote("scaled", 1, to="production", actor="test", reason="first")
     manifest = registry.manifest("scaled", 1)
-    signature = registry.blob(manifest.file("signature.json").sha256)
-    golden = registry.blob(manifest.file("golden.npz").sha256)
+    signature = registry.blobs.get(manifest.file("signature.json").sha256)
+    golden = registry.blobs.get(manifest.file("golden.npz").sha256)
     files = {"model.onnx": models.scaled(5.0), "signature.json": signature, "golden.npz": golden}  # golden rows of another model
     registry.register("scaled", files, {}, actor="test", reason="contradicts its golden rows")
     with daemon(tmp_path, {"registry": str(tmp_path / "registry")}) as running:

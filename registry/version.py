@@ -1,0 +1,161 @@
+"""One version as the log tells it, and all versions of a model as a persistent map that is cheap to extend and to store. No I/O here.
+
+A model that is retrained every hour has tens of thousands of versions, and its state must still be read in milliseconds. So versions are
+kept in groups of 64, each of which has a digest: a change copies one group, a checkpoint names groups and stores those that are new, and a
+group that a checkpoint named is loaded when one of its versions is asked for.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from registry import canonical
+from registry.canonical import JsonObject
+from registry.errors import FormatError
+from registry.fields import integer, mapping, reading, text
+from registry.times import format_time, parse_time
+
+GROUP = 64
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version, the commit that made it visible, and what was decided about it since.
+
+    `evidence`, `sign_offs` and `overrides` give, for each name (of the evidence, the checklist's item, the gate), the number of the commit
+    that speaks last; `approvals`, for each actor, the number of the commit that approved.
+    """
+
+    number: int
+    manifest: str
+    """sha256 of manifest.json"""
+    seq: int
+    registered: datetime
+    actor: str
+    reason: str
+    evidence: Mapping[str, int] = field(default_factory=dict)
+    approvals: Mapping[str, int] = field(default_factory=dict)
+    sign_offs: Mapping[str, int] = field(default_factory=dict)
+    overrides: Mapping[str, int] = field(default_factory=dict)
+    retired: int | None = None
+    """the commit that retired it"""
+
+    def to_json(self) -> JsonObject:
+        """As it stands in a checkpoint; `parse(number, version.to_json()) == version`."""
+        decided = {name: dict(getattr(self, name)) for name in _DECIDED if getattr(self, name)}
+        retired = {} if self.retired is None else {"retired": self.retired}
+        return {
+            "manifest": self.manifest,
+            "seq": self.seq,
+            "registered": format_time(self.registered),
+            "actor": self.actor,
+            "reason": self.reason,
+            **decided,
+            **retired,
+        }
+
+
+_DECIDED = ("evidence", "approvals", "sign_offs", "overrides")
+
+
+def parse(number: int, value: JsonObject) -> Version:
+    """A version from its JSON.
+
+    Raises:
+        FormatError: if a field is missing or wrong.
+    """
+    with reading(f"version {number}"):
+        return Version(
+            number=number,
+            manifest=text(value, "manifest"),
+            seq=integer(value, "seq", 1),
+            registered=parse_time(text(value, "registered")),
+            actor=text(value, "actor"),
+            reason=text(value, "reason"),
+            retired=integer(value, "retired", 1) if "retired" in value else None,
+            **{name: mapping(value, name, int) for name in _DECIDED if name in value},
+        )
+
+
+class Group:
+    """Up to 64 versions with neighbouring numbers: at hand, or named by the sha256 of their canonical JSON and loaded when asked for."""
+
+    def __init__(self, versions: Mapping[int, Version] | None = None, digest: str = "", load: Callable[[], bytes] = bytes) -> None:
+        self._given = versions
+        self._named = digest
+        self._load = load
+
+    @cached_property
+    def versions(self) -> Mapping[int, Version]:
+        """By number, ascending."""
+        if self._given is not None:
+            return self._given
+        value = canonical.decode(self._load(), "a group of versions")
+        return dict(sorted((int(number), parse(int(number), item)) for number, item in _numbered(value)))
+
+    @cached_property
+    def raw(self) -> bytes:
+        """Their canonical JSON."""
+        return canonical.encode({str(number): version.to_json() for number, version in self.versions.items()})
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of `raw`."""
+        return self._named or canonical.digest(self.raw)
+
+    @property
+    def stored(self) -> bool:
+        """Whether it came from where groups are stored."""
+        return bool(self._named)
+
+
+class Versions(Mapping[int, Version]):
+    """All versions of a model by number, ascending; never changes, `with_version` makes another."""
+
+    def __init__(self, groups: Mapping[int, Group] | None = None, count: int = 0, newest: int = 0) -> None:
+        self.groups = groups or {}
+        """by place: the number of a version divided by 64"""
+        self.newest = newest
+        """the highest number; 0 if there is none"""
+        self._count = count
+
+    def with_version(self, version: Version) -> "Versions":
+        """These and `version`, which takes the place of one of the same number."""
+        place = version.number // GROUP
+        before = self.groups[place].versions if place in self.groups else {}
+        added = version.number not in before
+        after = {**before, version.number: version}
+        if added and version.number < self.newest:
+            after = dict(sorted(after.items()))
+        return Versions({**self.groups, place: Group(after)}, self._count + added, max(self.newest, version.number))
+
+    def digests(self) -> dict[int, str]:
+        """The sha256 of every group, by place."""
+        return {place: self.groups[place].digest for place in sorted(self.groups)}
+
+    def __getitem__(self, number: int) -> Version:
+        group = self.groups.get(number // GROUP)
+        if group is None:
+            raise KeyError(number)
+        return group.versions[number]
+
+    def __iter__(self) -> Iterator[int]:
+        for place in sorted(self.groups):
+            yield from self.groups[place].versions
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __eq__(self, other: object) -> bool:
+        return self.digests() == other.digests() if isinstance(other, Versions) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._count, self.newest))
+
+
+def _numbered(value: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+    for number, item in value.items():
+        if not number.isdigit() or not isinstance(item, Mapping):
+            raise FormatError(f"a checkpoint names a version {number[:20]!r}")
+        yield number, item

@@ -1,0 +1,1 @@
+"""Benchmarks and endurance: run by `make bench`, not by `make test`."""
