@@ -162,7 +162,8 @@ class _Walk:
         try:
             self._state = fold(replace(self._state, seq=entry.seq - 1, head=entry.previous), [entry])
         except FormatError as error:
-            self._blame(key, str(error))
+            if self._whole:
+                self._blame(key, str(error))
             return
         if entry.kind is Kind.EVIDENCE and self._whole:
             self._evidence[entry.seq] = File(str(entry.payload.get("sha256")), _size(entry))

@@ -41,7 +41,7 @@ Clock: TypeAlias = Callable[[], datetime]
 
 MAX_ATTEMPTS = 100
 _FIRST_BATCH, _BATCH = 4, 64
-_BACK_OFF_SECONDS = 0.05
+_CROWD, _LONGEST_WAIT = 5, 1.0
 
 
 class Logs:
@@ -69,14 +69,16 @@ class Logs:
             FormatError: at an entry that is not a commit.
             CorruptError: at a hole: an entry that is missing while a later one is there.
         """
-        seq, size = after + 1, _FIRST_BATCH
+        return self._commits(model, after + 1, _FIRST_BATCH)
+
+    def _commits(self, model: str, seq: int, size: int) -> Iterator[Commit]:
         while True:
             found = self._store.get(commit_keys(model, range(seq, seq + size)))
             for raw in self._settled(model, seq, found):
                 if raw is None:
                     return
                 yield commit.parse(raw)
-            seq, size = seq + size, min(_BATCH, size * 4)
+            seq, size = seq + size, _BATCH
 
     def commit(self, model: str, seq: int) -> Commit:
         """One commit.
@@ -95,9 +97,7 @@ class Logs:
             SignatureError: if nobody trusted signed it.
         """
         known = self._states.get(check_name(model)) or self._newest_checkpoint(model, None)
-        if known.seq:
-            self._check_continues(known)
-        state = fold(known, map(self._trusted, self.commits(model, after=known.seq)))
+        state = fold(known, map(self._trusted, self._since(known)))
         if state.seq:
             self._states[model] = state
         return state
@@ -116,6 +116,7 @@ class Logs:
             ConflictError: if others kept committing first.
         """
         for attempt in range(MAX_ATTEMPTS):
+            begun = time.monotonic()
             state = self.state(model)
             if model not in self._written:
                 self._check_ends(state)
@@ -131,7 +132,7 @@ class Logs:
                     with suppress(StoreError):
                         self.write_checkpoint(model)
                 return entry
-            time.sleep(random.uniform(0, min(_BACK_OFF_SECONDS, 0.0005 * attempt**2)))  # noqa: S311 -- spreads the losers of a race
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT, (time.monotonic() - begun) * _spread(attempt))))  # noqa: S311
         raise ConflictError(f"gave up on {model!r} after {MAX_ATTEMPTS} attempts: others keep committing; try again")
 
     def write_checkpoint(self, model: str) -> bytes:
@@ -149,6 +150,18 @@ class Logs:
         # From here on its groups are stored ones, which the next checkpoint has not to store again.
         self._states[model] = checkpoint.parse(raw).state(partial(self._group, model, state.seq))
         return raw
+
+    def _since(self, known: ModelState) -> Iterator[Commit]:
+        """The commits behind `known`, after a look at its own: one request where nothing is new."""
+        if not known.seq:
+            yield from self.commits(known.model)
+            return
+        head, *found = self._store.get(commit_keys(known.model, range(known.seq, known.seq + _FIRST_BATCH)))
+        self._check_continues(known, head)
+        settled = self._settled(known.model, known.seq + 1, found)
+        yield from map(commit.parse, filter(None, settled))
+        if settled[-1] is not None:
+            yield from self._commits(known.model, known.seq + len(settled) + 1, _BATCH)
 
     def _placed(self, state: ModelState, change: Change) -> Commit:
         # A clock that is behind the last writer's, or was set back, must not make the log go back: the order of commits is their number.
@@ -195,10 +208,9 @@ class Logs:
                 raise CorruptError(f"checkpoint {seq} of {model!r} does not say what the log adds up to: run verify")
         return raw
 
-    def _check_continues(self, known: ModelState) -> None:
+    def _check_continues(self, known: ModelState, raw: bytes | None) -> None:
         # A log only grows: one that lost or changed a commit we have read was cut off, deleted or restored. What came since is not ours
         # to follow. A checkpoint is held to the same: the commit it was taken at is there, or the log has lost its end.
-        raw = get_one(self._store, commit_key(known.model, known.seq))
         if raw is None or canonical.digest(raw) != known.head:
             what = "gone" if raw is None else "another one now"
             advice = "was the registry deleted or restored? Run verify; restart to follow it as it is"
@@ -233,6 +245,11 @@ class Logs:
         if self._trust:
             self._trust.check(entry.value, f"commit {entry.seq} of {entry.model!r}")
         return entry
+
+
+def _spread(attempt: int) -> float:
+    """Over how many attempts' time the losers of a race spread: more while it seems to be a crowd, then less, so that nobody starves."""
+    return 2.0 ** (attempt if attempt < _CROWD else _CROWD - (attempt - _CROWD) / 4)
 
 
 def _hole(model: str, seq: int, beyond: int) -> CorruptError:

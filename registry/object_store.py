@@ -37,6 +37,8 @@ _PART, _PARTS_AT_ONCE = 8 << 20, 2
 """S3 allows 10,000 parts: 78 GiB in all, of which it copies no more than 5 GiB at once."""
 _READ_PART = 1 << 20
 _READS_AT_ONCE = 16
+_MANY = 8
+"""From so many keys on it pays to list first which of them there are."""
 _PAGE = 1000
 """What every object store lists in one answer."""
 _ATTEMPTS = 4
@@ -147,7 +149,12 @@ class ObjectStore:
 
     def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """See `Store.get`."""
-        return [self._get(key) for key in keys] if len(keys) < 2 else list(self._pool.map(self._get, keys))  # noqa: PLR2004
+        if len(keys) < 2:  # noqa: PLR2004
+            return [self._get(key) for key in keys]
+        there = self._listed(keys) if len(keys) >= _MANY else None
+        asked = [key for key in keys if there is None or key in there]
+        found = dict(zip(asked, self._pool.map(self._get, asked), strict=True))
+        return [found.get(key) for key in keys]
 
     def open(self, key: str) -> Iterator[bytes] | None:
         """See `Store.open`."""
@@ -203,6 +210,26 @@ class ObjectStore:
         """See `Sweepable.delete`."""
         with contextlib.suppress(AbsentError), _translated("delete", key):
             obstore.delete(self._clients.reads, key)
+
+    def _listed(self, keys: Sequence[str]) -> set[str] | None:
+        """Which of `keys` there are, by one listing; None if they do not stand near each other in one folder.
+
+        Who reads the end of a log asks for many numbers of which most do not exist yet, and pays for each request.
+        """
+        folder, last = keys[0].rpartition("/")[0], max(keys)
+        if any(key.rpartition("/")[0] != folder for key in keys):
+            return None
+        found: set[str] = set()
+        with _translated("list", folder):
+            # An offset is what listing begins behind.
+            pages = obstore.list(self._clients.reads, folder or None, offset=min(keys)[:-1], chunk_size=_PAGE)
+            for item in itertools.chain.from_iterable(pages):
+                if item["path"] > last:
+                    return found
+                found.add(item["path"])
+                if len(found) > 2 * len(keys):
+                    return None
+        return found
 
     def _get(self, key: str) -> bytes | None:
         try:

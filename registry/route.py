@@ -9,6 +9,8 @@ from registry.errors import RuleError
 from registry.fields import integer, items, mapping, reading
 from registry.times import format_time, parse_time
 
+STABLE, CANARY, SHADOW = "stable", "canary", "shadow"
+"""The arms of a route."""
 WHOLE = 100
 """The weights of a split are percent and add up to this."""
 MAX_VERSIONS = 16

@@ -8,7 +8,7 @@ from registry.commit import Commit, Kind
 from registry.errors import FormatError, VersionUnknownError
 from registry.fields import integer, reading, text
 from registry.names import PRODUCTION, STAGING
-from registry.route import Route, parse_target
+from registry.route import CANARY, SHADOW, STABLE, Route, parse_target
 from registry.version import Version, Versions
 
 ROUTES_KEPT = 100
@@ -50,6 +50,15 @@ class ModelState:
         if version == self.production:
             return PRODUCTION
         return STAGING if version == self.staging else ""
+
+    def arm_of(self, version: int) -> tuple[str, int]:
+        """The part a version plays in production (`stable`, `canary`, `shadow` or empty), and the percent of the traffic it answers."""
+        target = self.route.target if self.route else None
+        if target is None or version not in target.versions:
+            return "", 0
+        if version in target.split:
+            return (STABLE if version == target.stable else CANARY), target.split[version]
+        return SHADOW, 0
 
     def version(self, number: int) -> Version:
         """The version of this number.

@@ -53,7 +53,10 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """What is directly below `prefix` (empty, or ending in `/`), in no order: keys, and prefixes ending in `/` that hold more."""
+        """What is directly below `prefix` (empty, or ending in `/`), in no order: keys, and prefixes ending in `/`.
+
+        Below such a prefix there is more, or, where folders outlive what was in them, there was.
+        """
         ...
 
 

@@ -91,9 +91,12 @@ def report(value: Report) -> JsonObject:
 
 
 def _version(known: ModelState, value: Version) -> JsonObject:
+    arm, percent = known.arm_of(value.number)
     return {
         "version": value.number,
         "stage": known.stage_of(value.number),
+        "arm": arm,
+        "percent": percent,
         "manifest": value.manifest,
         "registered": format_time(value.registered),
         "actor": value.actor,

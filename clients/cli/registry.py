@@ -56,7 +56,7 @@ def show(
     if as_json:
         output.write_json(shown)
     elif version is None:
-        _write_rows(("version", "stage", "registered", "actor", "reason"), shown["versions"])
+        _write_rows(("version", "stage", "arm", "percent", "retired", "registered", "actor", "reason"), shown["versions"])
     else:
         _write_version(shown)
 

@@ -28,6 +28,10 @@ class VersionView(BaseModel):
     version: int
     stage: str
     """`production`, `staging` or empty"""
+    arm: str
+    """`stable`, `canary`, `shadow` or empty"""
+    percent: int
+    """Of the production traffic it answers"""
     manifest: str
     """sha256 of the manifest"""
     registered: str

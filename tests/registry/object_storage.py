@@ -15,8 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from registry.object_store import Patience
+
 BUCKET = "tidegate-tests"
 KEY, SECRET = "tidegate", "tidegate-secret"
+HASTY = Patience(connect=0.2, silence=0.5, reads=0.7, write=0.5, part=1.5, copy=1.5, writes=1.2, pause=0.01)
+"""What a test waits for a store that does not answer."""
 _READY_SECONDS, _STOP_SECONDS = 20.0, 10.0
 _FOREIGN = ("AWS_", "AZURE_", "GOOGLE_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -91,6 +95,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error, which is one line that a person can read."""
+    text = str(error)
+    assert "\n" not in text
+    assert "<" not in text
+    assert len(text) < 400
+    return text
 
 
 def _start(folder: Path, log: int, *, checks_keys: bool) -> tuple[subprocess.Popen[bytes], int]:
