@@ -11,7 +11,7 @@ EDITABLE := -e protos -e clients/python -e .
 SOURCES := registry server control_plane training clients tests protos/generate.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format protos lock clean
+.PHONY: help demo test bench lint format protos lock clean
 
 help: ## what each verb does
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: .venv/.demo ## train, promote, serve and swap on real data (KEEP=1 leaves 
 
 test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched ## every test but the load tests
 	@$(BIN)/pytest
+
+bench: .venv/.dev ## figures of the registry on this machine, each with its bar
+	@$(BIN)/python -m tests.load.registry_bench
 
 lint: .venv/.dev ## ruff, mypy strict, import contracts, generated code up to date
 	$(BIN)/ruff check $(SOURCES)

@@ -18,7 +18,7 @@ from registry.disk import Disk
 from registry.errors import AccessDeniedError, OutcomeUnknownError, StorageFullError, StoreError
 from registry.store import TEMPORARY, Entry
 
-_CHUNK = 1 << 20
+_SMALL, _CHUNK = 1 << 14, 1 << 20
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _KINDS: dict[int, tuple[type[StoreError], str]] = {
     errno.ENOSPC: (StorageFullError, "the disk is full: free some space and try again, nothing was changed"),
@@ -228,13 +228,13 @@ def _parts(file: FileIO, key: str) -> Iterator[bytes]:
 
 
 def _read(descriptor: int) -> bytes:
-    # A value never changes once it has its name, so that its size is what it was. Except that read(2) stops at 2 GiB.
-    size = os.fstat(descriptor).st_size
-    parts = []
-    while size > 0 and (part := os.read(descriptor, size)):
+    part = os.read(descriptor, _SMALL)
+    if len(part) < _SMALL:  # a file, so that fewer bytes than asked for are the last
+        return part
+    parts = [part]
+    while part := os.read(descriptor, _CHUNK):
         parts.append(part)
-        size -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)
 
 
 def _is_value(name: str) -> bool:

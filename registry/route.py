@@ -17,7 +17,7 @@ MAX_VERSIONS = 16
 """At most so many versions answer at once, and as many may shadow them: each of them is loaded."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where production traffic goes.
 
@@ -65,7 +65,7 @@ class Target:
             raise RuleError(f"at most {MAX_VERSIONS} versions answer, and as many shadow: every one of them is kept loaded")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Route:
     """A target, and the commit that made it the present one."""
 

@@ -15,7 +15,7 @@ ROUTES_KEPT = 100
 """So many rollbacks in a row are possible; a state that kept every route for ever would grow with the log."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ModelState:
     """Everything the log of one model says, up to and including commit `seq` (0: nothing yet)."""
 

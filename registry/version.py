@@ -8,7 +8,7 @@ group that a checkpoint named is loaded when one of its versions is asked for.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from types import MappingProxyType
 
 from registry import canonical
 from registry.canonical import JsonObject
@@ -19,7 +19,14 @@ from registry.times import format_time, parse_time
 GROUP = 64
 
 
-@dataclass(frozen=True)
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+def _nothing() -> Mapping[str, int]:
+    return _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """A registered version, the commit that made it visible, and what was decided about it since.
 
@@ -34,10 +41,10 @@ class Version:
     registered: datetime
     actor: str
     reason: str
-    evidence: Mapping[str, int] = field(default_factory=dict)
-    approvals: Mapping[str, int] = field(default_factory=dict)
-    sign_offs: Mapping[str, int] = field(default_factory=dict)
-    overrides: Mapping[str, int] = field(default_factory=dict)
+    evidence: Mapping[str, int] = field(default_factory=_nothing)
+    approvals: Mapping[str, int] = field(default_factory=_nothing)
+    sign_offs: Mapping[str, int] = field(default_factory=_nothing)
+    overrides: Mapping[str, int] = field(default_factory=_nothing)
     retired: int | None = None
     """the commit that retired it"""
 
@@ -81,37 +88,41 @@ def parse(number: int, value: JsonObject) -> Version:
 class Group:
     """Up to 64 versions with neighbouring numbers: at hand, or named by the sha256 of their canonical JSON and loaded when asked for."""
 
+    __slots__ = ("_digest", "_load", "_raw", "_versions", "stored")
+
     def __init__(self, versions: Mapping[int, Version] | None = None, digest: str = "", load: Callable[[], bytes] = bytes) -> None:
-        self._given = versions
-        self._named = digest
+        self._versions = versions
+        self._digest = digest
         self._load = load
-
-    @cached_property
-    def versions(self) -> Mapping[int, Version]:
-        """By number, ascending."""
-        if self._given is not None:
-            return self._given
-        value = canonical.decode(self._load(), "a group of versions")
-        return dict(sorted((int(number), parse(int(number), item)) for number, item in _numbered(value)))
-
-    @cached_property
-    def raw(self) -> bytes:
-        """Their canonical JSON."""
-        return canonical.encode({str(number): version.to_json() for number, version in self.versions.items()})
-
-    @cached_property
-    def digest(self) -> str:
-        """The sha256 of `raw`."""
-        return self._named or canonical.digest(self.raw)
+        self._raw = b""
+        self.stored = bool(digest)
+        """whether it came from where groups are stored"""
 
     @property
-    def stored(self) -> bool:
-        """Whether it came from where groups are stored."""
-        return bool(self._named)
+    def versions(self) -> Mapping[int, Version]:
+        """By number, ascending."""
+        if self._versions is None:
+            value = canonical.decode(self._load(), "a group of versions")
+            self._versions = dict(sorted((int(number), parse(int(number), item)) for number, item in _numbered(value)))
+        return self._versions
+
+    @property
+    def raw(self) -> bytes:
+        """Their canonical JSON."""
+        self._raw = self._raw or canonical.encode({str(number): version.to_json() for number, version in self.versions.items()})
+        return self._raw
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of `raw`."""
+        self._digest = self._digest or canonical.digest(self.raw)
+        return self._digest
 
 
 class Versions(Mapping[int, Version]):
     """All versions of a model by number, ascending; never changes, `with_version` makes another."""
+
+    __slots__ = ("_count", "groups", "newest")
 
     def __init__(self, groups: Mapping[int, Group] | None = None, count: int = 0, newest: int = 0) -> None:
         self.groups = groups or {}

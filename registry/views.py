@@ -18,7 +18,6 @@ from registry.version import Version
 
 def models(registry: Registry) -> list[JsonObject]:
     """One line of facts for each model, by name."""
-    states = [registry.state(name) for name in registry.models()]
     return [
         {
             "model": state.model,
@@ -27,7 +26,7 @@ def models(registry: Registry) -> list[JsonObject]:
             "staging": state.staging,
             "updated": _time(state.updated),
         }
-        for state in states
+        for state in map(registry.state, registry.models())
     ]
 
 

@@ -140,11 +140,15 @@ def long_log(room: Path) -> Iterator[Figure]:
         change = next(changes)
         registry.logs.append(MODEL, lambda _, change=change: change)  # type: ignore[misc]
     yield from reading(root, f"state of {COMMITS:,} commits")
-    taken = [path.stat().st_size for path in (root / "models" / MODEL / "checkpoints").iterdir()]
-    log = sum(path.stat().st_size for path in (root / "models" / MODEL / "log").iterdir())
-    yield Figure("  checkpoints of that log, bytes", f"{sum(taken) / MIB:.0f} MiB", f"log {log / MIB:.0f} MiB")
+    taken, log = (size_of(root / "models" / MODEL / what) for what in ("checkpoints", "log"))
+    groups = size_of(root / "blobs")
+    yield Figure("  its checkpoints and their groups; itself", f"{(taken + groups) / MIB:.0f} MiB", f"{log / MIB:.0f} MiB")
     seconds = best(lambda: open_registry(str(root)).state_at(MODEL, registry.logs.commit(MODEL, COMMITS // 2).time))
     yield Figure("  state at a time half way, cold", f"{seconds * 1e3:.1f} ms", "")
+
+
+def size_of(place: Path) -> int:
+    return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
 
 
 def retraining() -> Iterator[Change]:
