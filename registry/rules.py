@@ -35,8 +35,6 @@ def check(state: ModelState, change: Change) -> None:
     """
     _check_text("actor", change.actor)
     _check_text("reason", change.reason)
-    if len(canonical.encode(change.payload)) > MAX_PAYLOAD:
-        raise RuleError(f"a {change.kind} commit holds at most {MAX_PAYLOAD} bytes: attach what is larger as evidence")
     match change.kind:
         case Kind.REGISTERED:
             _check_registered(state, change)
@@ -48,6 +46,8 @@ def check(state: ModelState, change: Change) -> None:
             pass
         case _:
             _check_about(state, change, state.version(_version(change, "version")))
+    if len(canonical.encode(change.payload)) > MAX_PAYLOAD:
+        raise RuleError(f"a {change.kind} commit holds at most {MAX_PAYLOAD} bytes: attach what is larger as evidence")
 
 
 def _check_registered(state: ModelState, change: Change) -> None:

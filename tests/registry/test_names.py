@@ -1,23 +1,33 @@
 """What may be a name: nothing from outside becomes a path without passing here."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.errors import InvalidNameError
+from registry.errors import InvalidNameError, NotFoundError, RuleError
 from registry.names import (
     blob_key,
     check_digest,
     check_name,
     check_stage,
     check_version,
+    checkpoint_key,
     commit_key,
     manifest_key,
     parse_blob_key,
+    parse_checkpoint_key,
     parse_commit_key,
     parse_manifest_key,
 )
+from registry.registry import Registry
+from tests.registry.helpers import ACTOR, MODEL, bundle, files, register
 from tests.registry.strategies import digests, names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NASTY = [
     "",
@@ -87,6 +97,7 @@ def test_an_accepted_name_never_changes_the_folder_it_is_put_in(name: str) -> No
 def test_a_key_says_what_it_is_the_key_of(model: str, number: int, digest: str) -> None:
     assert parse_commit_key(commit_key(model, number)) == (model, number)
     assert parse_manifest_key(manifest_key(model, number)) == (model, number)
+    assert parse_checkpoint_key(checkpoint_key(model, number)) == (model, number)
     assert parse_blob_key(blob_key(digest)) == digest
 
 
@@ -109,6 +120,30 @@ def test_a_key_says_what_it_is_the_key_of(model: str, number: int, digest: str) 
 )
 def test_what_is_not_quite_a_key_is_no_key(key: str) -> None:
     assert (parse_commit_key(key), parse_manifest_key(key), parse_blob_key(key)) == (None, None, None)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_no_operation_takes_such_a_name_nor_leaves_a_trace_of_it(registry: Registry, root: Path, name: str) -> None:
+    register(registry)
+    before = files(root.parent)
+    acts: list[Callable[[], object]] = [
+        lambda: registry.register(name, bundle(), {}, actor=ACTOR, reason="x"),
+        lambda: registry.register(MODEL, {**bundle(), name: b"x"}, {}, actor=ACTOR, reason="x"),
+        lambda: registry.state(name),
+        lambda: list(registry.log(name)),
+        lambda: registry.promote(name, 1, to="staging", actor=ACTOR, reason="x"),
+        lambda: registry.promote(MODEL, 1, to=name, actor=ACTOR, reason="x"),
+        lambda: registry.attach(MODEL, 1, name, b"x", actor=ACTOR, reason="x"),
+        lambda: registry.sign_off(MODEL, 1, name, actor=ACTOR, reason="x"),
+        lambda: registry.override(MODEL, 1, name, actor=ACTOR, reason="x"),
+        lambda: registry.read(MODEL, 1, name),
+        lambda: registry.evidence(MODEL, 1, name),
+        lambda: registry.logs.write_checkpoint(name),
+    ]
+    for act in acts:
+        with pytest.raises((InvalidNameError, RuleError, NotFoundError)):
+            act()
+    assert files(root.parent) == before
 
 
 def test_keys_of_commits_sort_as_their_numbers_do() -> None:
