@@ -72,7 +72,7 @@ def export(registry: Registry, model: str, version: int, target: Path) -> int:
                     _stream(tar, name, known.files[name], registry.blobs.open(known.files[name].sha256))
             file.flush()
             os.fsync(file.fileno())
-        os.link(part, target)
+        _name(part, target)
     except FileExistsError as error:
         raise StoreError(f"{target} exists: an export does not overwrite; name another file") from error
     except OSError as error:
@@ -119,6 +119,17 @@ def register(registry: Registry, archive: Archive, model: str, *, actor: str, re
 def source(archive: Archive) -> JsonObject:
     """Where the version of an archive comes from, as its new facts say it."""
     return {"model": archive.manifest.model, "version": archive.manifest.version, "manifest": archive.digest}
+
+
+def _name(part: Path, target: Path) -> None:
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as that of a memory stick
+        if target.exists():
+            raise FileExistsError from None
+        part.rename(target)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

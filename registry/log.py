@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from registry import canonical, checkpoint, commit, rules
 from registry.commit import Change, Commit
-from registry.errors import ConflictError, CorruptError, FormatError, SignatureError, StoreError
+from registry.errors import ConflictError, CorruptError, FormatError, RegistryError, SignatureError
 from registry.names import (
     MODELS,
     blob_key,
@@ -129,7 +129,7 @@ class Logs:
                 self._written.add(model)
                 if after.seq % checkpoint.EVERY == 0:
                     # The commit is made, whatever becomes of this: the next reader replays a little more.
-                    with suppress(StoreError):
+                    with suppress(RegistryError):
                         self.write_checkpoint(model)
                 return entry
             time.sleep(random.uniform(0, min(_LONGEST_WAIT, (time.monotonic() - begun) * _spread(attempt))))  # noqa: S311

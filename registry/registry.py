@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from registry import bundle, canonical, manifest, rules
+from registry import bundle, canonical, checkpoint, manifest, rules
 from registry.blobs import Blobs, Content
 from registry.canonical import JsonObject
+from registry.checkpoint import Checkpoint
 from registry.commit import Change, Commit, Kind
 from registry.errors import CorruptError, ModelUnknownError, NotARegistryError, NotFoundError, RuleError
 from registry.log import Clock, Logs
@@ -241,6 +242,16 @@ class Registry:
     def note(self, model: str, version: int | None = None, *, actor: str, reason: str) -> Commit:
         """Write `reason` into the log, about a version or about the model; changes nothing else."""
         return self._change(model, Kind.NOTED, {} if version is None else {"version": version}, actor, reason)
+
+    def checkpoint(self, model: str) -> Checkpoint:
+        """Store a checkpoint of the present state, unless there is one of this commit, and return it.
+
+        Raises:
+            ModelUnknownError: if the model is not registered.
+            CorruptError, FormatError, SignatureError: if its log is not whole, or not trusted.
+        """
+        self.state(model)
+        return checkpoint.parse(self.logs.write_checkpoint(model))
 
     def _change(self, model: str, kind: Kind, payload: JsonObject, actor: str, reason: str) -> Commit:
         self.state(model)

@@ -82,7 +82,7 @@ def fold(state: ModelState, commits: Iterable[Commit]) -> ModelState:
             raise FormatError(f"commit {commit.seq} of {state.model!r} does not follow commit {state.seq}: the log is broken, run verify")
         try:
             versions, staging, routes = _after(state, commit)
-        except (LookupError, TypeError, ValueError, FormatError) as error:
+        except (LookupError, TypeError, ValueError, FormatError, VersionUnknownError) as error:
             raise FormatError(f"commit {commit.seq} of {state.model!r} has a malformed payload: {error}") from error
         state = ModelState(state.model, commit.seq, commit.digest, versions, staging, routes, commit.time)
     return state
@@ -103,7 +103,7 @@ def _after(state: ModelState, commit: Commit) -> tuple[Versions, int | None, tup
         case Kind.ROLLED_BACK:
             routes = routes[:-1]
         case _:
-            versions = versions.with_version(_decided(versions[_number(commit)], commit))
+            versions = versions.with_version(_decided(state.version(_number(commit)), commit))
     if routes and staging == routes[-1].stable:
         # A version is in one stage: what answers production traffic, by promotion or by rollback, leaves staging.
         staging = None

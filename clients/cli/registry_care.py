@@ -108,8 +108,7 @@ def checkpoint(
     opened = open_registry(registry, keys=Keys(signing_key, trusted_keys))
     written: list[dict[str, str | int]] = []
     for name in [model] if model else opened.models():
-        opened.state(name)
-        taken = checkpoints.parse(opened.logs.write_checkpoint(name))
+        taken = opened.checkpoint(name)
         written.append({"model": name, "seq": taken.seq, "head": taken.head, "updated": format_time(taken.updated)})
         if out is not None:
             _write_copy(out / f"{name}.{taken.seq:020d}.json", taken.raw)

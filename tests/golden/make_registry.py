@@ -69,7 +69,7 @@ def fill(registry: Registry) -> None:
     registry.sign_off(name, 2, "data-privacy", actor=ben, reason="no personal data")
     registry.override(name, 2, "fairness", actor=ben, reason="small sample, see ticket 7")
     registry.promote(name, 2, to="staging", actor=ana, reason="better AUC")
-    registry.logs.write_checkpoint(name)
+    registry.checkpoint(name)
     registry.route(name, Target(1, {1: 90, 2: 10}, (3,)), actor=ana, reason="canary")
     registry.promote(name, 2, to="production", actor=ben, reason="held")
     registry.rollback(name, actor=ben, reason="more denials than expected")

@@ -93,7 +93,7 @@ def test_a_log_cut_off_and_continued_otherwise_is_found(root: Path, kept: Checkp
 
 
 def test_commits_cut_off_behind_a_checkpoint_in_the_registry_are_found_without_one_elsewhere(root: Path) -> None:
-    open_registry(str(root)).logs.write_checkpoint(MODEL)
+    open_registry(str(root)).checkpoint(MODEL)
     for seq in (5, 6):
         (root / commit_key(MODEL, seq)).unlink()
     assert [problem.key for problem in found(root)] == [commit_key(MODEL, LAST)]
@@ -102,7 +102,7 @@ def test_commits_cut_off_behind_a_checkpoint_in_the_registry_are_found_without_o
 def test_a_forged_checkpoint_in_the_registry_is_found(root: Path) -> None:
     registry = open_registry(str(root))
     state = registry.state(MODEL)
-    registry.logs.write_checkpoint(MODEL)
+    registry.checkpoint(MODEL)
     path = root / checkpoint_key(MODEL, LAST)
     for forged in (replace(state, staging=2), replace(state, versions=state.versions.with_version(replace(state.version(1), actor="eve")))):
         path.write_bytes(checkpoint.encode(forged))

@@ -1,14 +1,14 @@
 """Reading and appending to logs: checkpoints change nothing but the time it takes, and a log that is not whole is never written on."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from registry import checkpoint
-from registry.errors import CorruptError, RuleError
+from registry.errors import CorruptError, ModelUnknownError, RuleError, StorageFullError
 from registry.local_store import LocalStore
 from registry.location import open_registry
 from registry.names import blob_key, checkpoint_key, commit_key
@@ -152,3 +152,26 @@ def test_two_commits_that_say_the_same_at_the_same_time_have_different_bytes(roo
     first, second = (twin.note(MODEL, actor=ACTOR, reason="same") for twin in twins)
     assert (first.time, first.change, first.previous) == (second.time, second.change, second.previous)
     assert first.raw != second.raw
+
+
+class NoRoomForCheckpoints(LocalStore):
+    """A folder whose disk is full whenever a checkpoint is to be written."""
+
+    def put_if_absent(self, key: str, chunks: Iterable[bytes]) -> bool:
+        if "/checkpoints/" in key:
+            raise StorageFullError(f"cannot write {key}: the disk is full")
+        return super().put_if_absent(key, chunks)
+
+
+def test_a_commit_counts_though_its_checkpoint_cannot_be_written(registry: Registry, root: Path) -> None:
+    register(registry)
+    full = on(NoRoomForCheckpoints(root))
+    while full.note(MODEL, actor=ACTOR, reason="on").seq < checkpoint.EVERY + 1:
+        pass
+    assert not list(full.store.list(f"models/{MODEL}/checkpoints/"))
+    assert open_registry(str(root)).state(MODEL) == full.state(MODEL) == replayed(full)
+
+
+def test_a_model_nobody_registered_has_no_checkpoint(registry: Registry) -> None:
+    with pytest.raises(ModelUnknownError, match="no model 'nobody'"):
+        registry.checkpoint("nobody")

@@ -138,7 +138,7 @@ def test_no_operation_takes_such_a_name_nor_leaves_a_trace_of_it(registry: Regis
         lambda: registry.override(MODEL, 1, name, actor=ACTOR, reason="x"),
         lambda: registry.read(MODEL, 1, name),
         lambda: registry.evidence(MODEL, 1, name),
-        lambda: registry.logs.write_checkpoint(name),
+        lambda: registry.checkpoint(name),
     ]
     for act in acts:
         with pytest.raises((InvalidNameError, RuleError, NotFoundError)):

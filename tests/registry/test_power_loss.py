@@ -134,7 +134,7 @@ def run(root: Path, disk: RecordingDisk) -> Story:
         lambda it: it.attach(MODEL, 2, "report.json", b"{}", actor=ACTOR, reason="tested"),
         lambda it: it.promote(MODEL, 2, to="production", actor=ACTOR, reason="better"),
         lambda it: it.rollback(MODEL, actor=ACTOR, reason="worse"),
-        lambda it: it.logs.write_checkpoint(MODEL),
+        lambda it: it.checkpoint(MODEL),
         lambda it: it.blobs.put("left", b"of a writer that died"),
         lambda it: sweep(replace(it, clock=lambda: datetime.now(UTC) + timedelta(hours=2))),
     ]

@@ -101,7 +101,7 @@ def test_what_is_no_ed25519_key_is_refused_with_what_to_do(keys: Path, tmp_path:
 def test_every_commit_manifest_and_checkpoint_is_signed_by_the_key(keys: Path, root: Path) -> None:
     written(root, keys / "ana.key")
     registry = open_registry(str(root), keys=Keys(keys / "ana.key", keys / "trusted"))
-    registry.logs.write_checkpoint(MODEL)
+    registry.checkpoint(MODEL)
     trust = load_trust(keys / "trusted")
     for seq in (1, 2, 3):
         assert trust.check(commit.parse((root / commit_key(MODEL, seq)).read_bytes()).value, "it") == "ana"
@@ -146,7 +146,7 @@ def test_a_signed_checkpoint_vouches_for_the_commits_before_it_and_for_no_later_
     trusting = Keys(keys / "ana.key", keys / "trusted")
     with pytest.raises(SignatureError, match="not signed"):
         open_registry(str(root), keys=trusting).state(MODEL)
-    open_registry(str(root), keys=Keys(keys / "ana.key")).logs.write_checkpoint(MODEL)
+    open_registry(str(root), keys=Keys(keys / "ana.key")).checkpoint(MODEL)
     registry = open_registry(str(root), keys=trusting)
     assert registry.state(MODEL).seq == 3
     registry.promote(MODEL, 2, to="production", actor=ACTOR, reason="signed from now on")
@@ -158,7 +158,7 @@ def test_a_signed_checkpoint_vouches_for_the_commits_before_it_and_for_no_later_
 def test_a_checkpoint_of_a_key_that_is_not_trusted_is_not_begun_from(keys: Path, root: Path) -> None:
     written(root, keys / "ana.key")
     eve = open_registry(str(root), keys=Keys(keys / "eve.key"))
-    eve.logs.write_checkpoint(MODEL)
+    eve.checkpoint(MODEL)
     assert (root / checkpoint_key(MODEL, 3)).exists()
     registry = open_registry(str(root), keys=Keys(trusted_keys=keys / "trusted"))
     assert registry.state(MODEL).seq == 3

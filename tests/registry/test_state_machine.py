@@ -186,7 +186,7 @@ class ThreeWriters(RuleBasedStateMachine):
     @precondition(lambda self: self.expected.versions)
     @rule(writer=WRITERS)
     def take_a_checkpoint(self, writer: int) -> None:
-        self.writers[writer].logs.write_checkpoint(MODEL)
+        self.writers[writer].checkpoint(MODEL)
 
     @precondition(lambda self: self.expected.versions)
     @invariant()
