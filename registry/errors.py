@@ -16,7 +16,7 @@ RegistryError
 └── StoreError              the storage refused
     ├── StorageFullError        no space, or a quota used up; nothing was written
     ├── AccessDeniedError       read-only, permission denied, wrong credentials; nothing was written
-    ├── UnreachableError        the storage does not answer or fails by itself; nothing was written
+    ├── UnreachableError        the storage does not answer or fails by itself; no value was written
     └── OutcomeUnknownError     it stopped answering while it wrote: look before trying again
 """
 
@@ -86,7 +86,7 @@ class AccessDeniedError(StoreError):
 
 
 class UnreachableError(StoreError):
-    """The storage does not answer, or says that it fails; nothing was changed, trying again later is safe."""
+    """The storage does not answer, or says that it fails; no value was written, trying again later is safe."""
 
 
 class OutcomeUnknownError(StoreError):

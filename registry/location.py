@@ -148,7 +148,9 @@ def _create_store(url: str) -> Sweepable:
         foreign = next(iter(bucket.list("")), None)
         if foreign is not None:
             raise NotARegistryError(f"{url} is not a registry and not empty (it has {foreign}): name another place with --registry")
-        bucket.put_if_absent(MARKER, [_MARKER])
+        # Once more: a store that ignores the condition would take every second commit of a number for the first.
+        if bucket.put_if_absent(MARKER, [_MARKER]) and bucket.put_if_absent(MARKER, [_MARKER]):
+            raise NotARegistryError(f"{url} cannot be a registry: its object store overwrites although told not to (If-None-Match: *)")
     _check_marker(bucket, f"{url} is not a registry")
     return bucket
 

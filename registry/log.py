@@ -124,7 +124,7 @@ class Logs:
             rules.check(state, change)
             entry = self._placed(state, change)
             after = fold(state, [entry])  # what no reader could fold is never written
-            if self._store.put_if_absent(commit_key(model, entry.seq), [entry.raw]):
+            if self._store.put_if_absent(commit_key(model, entry.seq), [entry.raw]) or self._is_ours(entry):
                 self._states[model] = after
                 self._written.add(model)
                 if after.seq % checkpoint.EVERY == 0:
@@ -150,6 +150,10 @@ class Logs:
         # From here on its groups are stored ones, which the next checkpoint has not to store again.
         self._states[model] = checkpoint.parse(raw).state(partial(self._group, model, state.seq))
         return raw
+
+    def _is_ours(self, entry: Commit) -> bool:
+        # A proxy that sends a request twice turns our own write into a refusal. The nonce tells: nobody else wrote these bytes.
+        return get_one(self._store, commit_key(entry.model, entry.seq)) == entry.raw
 
     def _since(self, known: ModelState) -> Iterator[Commit]:
         """The commits behind `known`, after a look at its own: one request where nothing is new."""

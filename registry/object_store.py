@@ -96,7 +96,9 @@ def open_bucket(url: str, patience: Patience = PATIENCE) -> "ObjectStore":
             raise StoreError(f"{name} is not a URL: write it as https://host:port")
     connect = partial(_CLOUDS[scheme], address["bucket"], prefix=prefix or None)
     try:
-        return ObjectStore(_clients(connect, scheme, patience), patience)
+        # Listing from a key on: Azure's service cannot, and directory buckets of S3 list in no order.
+        in_order = scheme != "az" and not address["bucket"].endswith("--x-s3") and "AWS_S3_EXPRESS" not in os.environ
+        return ObjectStore(_clients(connect, scheme, patience), patience, in_order=in_order)
     except ValueError as error:
         raise NotARegistryError(f"{url!r} is no address of a bucket: its prefix must not have empty parts, '.' or '..'") from error
     except BaseError as error:
@@ -141,9 +143,10 @@ def _clients(connect: Callable[..., _Handle], scheme: str, patience: Patience) -
 class ObjectStore:
     """The `Sweepable` store of one bucket, or of a prefix in it; safe for any number of processes and threads at once."""
 
-    def __init__(self, clients: _Clients, patience: Patience) -> None:
+    def __init__(self, clients: _Clients, patience: Patience, *, in_order: bool) -> None:
         self._clients = clients
         self._patience = patience
+        self._in_order = in_order
         # Threads and not asyncio, since the caller may be in a thread whose event loop runs already. They end with this object.
         self._pool = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="object-store")
 
@@ -151,7 +154,7 @@ class ObjectStore:
         """See `Store.get`."""
         if len(keys) < 2:  # noqa: PLR2004
             return [self._get(key) for key in keys]
-        there = self._listed(keys) if len(keys) >= _MANY else None
+        there = self._listed(keys) if len(keys) >= _MANY and self._in_order else None
         asked = [key for key in keys if there is None or key in there]
         found = dict(zip(asked, self._pool.map(self._get, asked), strict=True))
         return [found.get(key) for key in keys]

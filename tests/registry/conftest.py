@@ -6,6 +6,9 @@ import pytest
 
 from registry.registry import Registry
 from tests.registry.helpers import new_registry
+from tests.registry.object_storage import object_storage
+
+__all__ = ["object_storage"]
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ class Fault:
     """The answer the client gets instead of the store's; 0 for the store's own."""
     code: str = ""
     """The code of S3 in that answer."""
+    drops: str = ""
+    """The header that the store does not get."""
     cut: float = 1.0
     """How much of the answer is sent before the connection is reset."""
     after: float = 0.0
@@ -133,7 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.proxy.fault(self.command, self.path) or Fault(lands=True)
         answer: _Answer = (fault.status, {}, f"<Error><Code>{fault.code}</Code></Error>".encode())
         if fault.lands:
-            own = self.server.proxy.forward(self.command, self.path, dict(self.headers.items()), body)
+            headers = {name: value for name, value in self.headers.items() if name.lower() != fault.drops}
+            own = self.server.proxy.forward(self.command, self.path, headers, body)
             answer = answer if fault.status else own
         fault.meanwhile()
         time.sleep(fault.after)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from registry import archive
 from registry.checkpoint import EVERY
 from registry.errors import FormatError, NotARegistryError
+from registry.local_store import LocalStore
 from registry.location import Keys, create_registry, open_registry, open_store
 from registry.names import MARKER, blob_key, commit_key
 from registry.registry import Registry
@@ -23,10 +25,9 @@ from registry.state import ModelState, fold
 from registry.sweep import sweep, unused
 from registry.verify import examine
 from registry.watch import PollingWatcher, new_commits, watch
-from tests.registry.helpers import ACTOR, MODEL, bundle, register
-from tests.registry.object_storage import ObjectStorage, free_port, object_storage
-
-__all__ = ["object_storage"]  # a fixture
+from tests.registry.fault_proxy import Fault, faulty
+from tests.registry.helpers import ACTOR, MODEL, bundle, new_registry, on, register
+from tests.registry.object_storage import ObjectStorage, free_port
 
 WRITERS, COMMITS = 16, 200
 
@@ -77,6 +78,31 @@ def test_a_place_in_a_bucket_is_made_a_registry_once_and_nothing_else_is_taken_f
     other.put_if_absent(f"newer/{MARKER}", [b'{"format":"tidegate.registry/9"}\n'])
     with pytest.raises(FormatError, match=r"registry\.json"):
         open_registry(f"{url}/newer")
+
+
+def test_a_store_that_overwrites_although_told_not_to_does_not_become_a_registry(
+    object_storage: ObjectStorage, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faulty(object_storage.port) as proxy:
+        proxy.plan("PUT", *[Fault(lands=True, drops="if-none-match")] * 2)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with pytest.raises(NotARegistryError, match="overwrites although told not to"):
+            create_registry(url)
+
+
+def test_a_commit_whose_request_a_proxy_sent_twice_is_acknowledged_once(root: Path) -> None:
+    class Twice(LocalStore):
+        """A folder that is told everything twice, and answers what it said last."""
+
+        def put_if_absent(self, key: str, chunks: Iterable[bytes]) -> bool:
+            parts = list(chunks)
+            super().put_if_absent(key, parts)
+            return super().put_if_absent(key, parts)
+
+    register(new_registry(root))
+    twice = on(Twice(root))
+    assert [twice.note(MODEL, actor=ACTOR, reason="once").seq for _ in range(3)] == [2, 3, 4]
+    assert [entry.seq for entry in twice.log(MODEL)] == [1, 2, 3, 4]
 
 
 @pytest.mark.timeout(400)

@@ -23,9 +23,7 @@ from registry.errors import (
 from registry.object_store import Patience, open_bucket
 from registry.store import TEMPORARY, get_one
 from tests.registry.fault_proxy import RESET, Fault, FaultProxy, answers, faulty, landed
-from tests.registry.object_storage import HASTY, ObjectStorage, object_storage, one_line
-
-__all__ = ["object_storage"]  # a fixture
+from tests.registry.object_storage import HASTY, ObjectStorage, one_line
 
 MIB = 1 << 20
 KEY = "models/m/log/1"

@@ -12,9 +12,7 @@ import pytest
 from registry.errors import AccessDeniedError, NotARegistryError, OutcomeUnknownError, StoreError, UnreachableError
 from registry.object_store import ObjectStore, Patience, open_bucket
 from registry.store import Entry
-from tests.registry.object_storage import HASTY, ObjectStorage, environment, free_port, object_storage, one_line, running
-
-__all__ = ["object_storage"]  # a fixture
+from tests.registry.object_storage import HASTY, ObjectStorage, environment, free_port, one_line, running
 
 KEY = "models/m/log/1"
 LARGE = [bytes([number]) * (1 << 20) for number in range(12)]

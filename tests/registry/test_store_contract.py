@@ -15,9 +15,6 @@ from hypothesis import strategies as st
 from registry.local_store import LocalStore
 from registry.object_store import open_bucket
 from registry.store import TEMPORARY, Entry, Sweepable, get_one
-from tests.registry.object_storage import object_storage
-
-__all__ = ["object_storage"]  # a fixture
 
 MIB = 1 << 20
 LARGE = 20 * MIB
