@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from registry import canonical, checkpoint, commit, rules
+from registry import canonical, checkpoint, commit, rules, sealing
 from registry.checkpoint import Checkpoint
 from registry.commit import Commit, Kind
 from registry.errors import FormatError, RegistryError, SignatureError
@@ -134,6 +134,7 @@ class _Walk:
     def _parse(self, key: str, raw: bytes, seq: int) -> Commit | None:
         try:
             entry = commit.parse(raw)
+            sealing.check_canonical(raw, "a commit")
         except FormatError as error:
             self._blame(key, str(error))
             return None
@@ -181,6 +182,7 @@ class _Walk:
         raw = get_one(self._store, key)
         try:
             said = checkpoint.parse(raw or b"")
+            sealing.check_canonical(raw or b"", "a checkpoint")
         except FormatError as error:
             self._blame(key, str(error))
             return None

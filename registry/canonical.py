@@ -42,21 +42,19 @@ def decode(data: bytes, what: str) -> JsonObject:
     return value
 
 
-def decode_exact(data: bytes, what: str) -> JsonObject:
-    """Parse a JSON object that must be in its canonical encoding; several times faster than `decode`, which has to look for more.
+def decode_known(data: bytes, what: str) -> JsonObject:
+    """Parse a JSON object whose digest was checked; twice as fast as `decode`, since it does not look for keys that appear twice.
 
     Raises:
-        FormatError: as `decode` does, and if the bytes are not those `encode` would write.
+        FormatError: if `data` is not UTF-8, not JSON, has a number out of range, or is not an object.
     """
     try:
         value = _DECODER.decode(data.decode())
-        # Whatever decode refuses (a key twice, NaN, half a surrogate pair) does not come out of encode as it went in.
-        if isinstance(value, dict) and encode(value) == data:
-            return value
-    except (ValueError, RecursionError, FormatError):
-        pass
-    decode(data, what)
-    raise FormatError(f"{what} is not canonical: its bytes changed after it was written")
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise FormatError(f"{what} is not a JSON object")
+    return value
 
 
 def expect_format(value: JsonObject, name: str, what: str) -> JsonObject:
@@ -87,7 +85,6 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
-_DECODER = json.JSONDecoder()
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
 
 
@@ -107,3 +104,6 @@ def _finite_float(text: str) -> float:
 
 def _refuse_constant(constant: str) -> Json:
     raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite_float, parse_constant=_refuse_constant)

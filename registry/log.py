@@ -40,7 +40,7 @@ Decide: TypeAlias = Callable[[ModelState], Change]
 Clock: TypeAlias = Callable[[], datetime]
 
 MAX_ATTEMPTS = 100
-_FIRST_BATCH, _BATCH = 4, 64
+_FIRST_BATCH, _BATCH = 3, 64
 _CROWD, _LONGEST_WAIT = 5, 1.0
 
 

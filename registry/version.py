@@ -102,7 +102,7 @@ class Group:
     def versions(self) -> Mapping[int, Version]:
         """By number, ascending."""
         if self._versions is None:
-            value = canonical.decode(self._load(), "a group of versions")
+            value = canonical.decode_known(self._load(), "a group of versions")
             self._versions = dict(sorted((int(number), parse(int(number), item)) for number, item in _numbered(value)))
         return self._versions
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 
-from registry import checkpoint, views
+from registry import checkpoint
 from registry.commit import Change, Kind
 from registry.disk import Disk
 from registry.local_store import LocalStore
@@ -193,7 +193,16 @@ def many_models(room: Path) -> Iterator[Figure]:
         registry.promote(name, 1, to="production", actor=ACTOR, reason="first")
     seconds = best(lambda: open_registry(str(root)).models(), 5)
     yield Figure(f"names of {MODELS:,} models, cold", f"{seconds * 1e3:.0f} ms", "under 1 s", seconds < 1)
-    seconds = best(lambda: views.models(open_registry(str(root))), 5)
+    code = """
+import sys, time
+from registry import views
+from registry.location import open_registry
+start = time.perf_counter()
+views.models(open_registry(sys.argv[1]))
+print(time.perf_counter() - start)
+"""
+    taken = [float(subprocess.run([sys.executable, "-c", code, str(root)], check=True, capture_output=True).stdout) for _ in range(5)]
+    seconds = statistics.median(taken)
     yield Figure(f"list of {MODELS:,} models with their states, cold", f"{seconds * 1e3:.0f} ms", "under 1 s", seconds < 1)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from registry import canonical, sealing
 from registry.audit import Problem
 from registry.canonical import JsonObject
 from registry.commit import Change, Commit, Kind, at_place, parse
@@ -219,3 +220,13 @@ def test_what_a_writer_that_died_left_is_listed_and_no_problem(root: Path) -> No
     assert report.problems == ()
     assert sorted(report.leftovers) == sorted(left)
     assert next(describe(report)) == "3 leftovers of writers that died or are at work; harmless, gc removes them"
+
+
+@pytest.mark.parametrize("spaced", [lambda raw: raw.replace(b'"seq":', b'"seq": '), lambda raw: raw.replace(b'"seq":', b'"seq":99,"seq":')])
+def test_a_commit_that_says_the_same_in_other_bytes_is_named(root: Path, spaced: Callable[[bytes], bytes]) -> None:
+    path = root / commit_key(MODEL, LAST)
+    value = {key: item for key, item in parse(path.read_bytes()).value.items() if key != sealing.CHECKSUM}
+    body = spaced(canonical.encode(value))
+    field = f'"checksum":"{canonical.digest(body)}",'.encode()
+    path.write_bytes(body.replace(b'"format"', field + b'"format"', 1))
+    assert blamed(root) == [commit_key(MODEL, LAST)]
