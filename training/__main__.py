@@ -41,7 +41,7 @@ def _train(options: argparse.Namespace) -> None:
             actor=options.actor or _user(),
             tracker_dir=tracker_dir,
             progress=report,
-            keys=Keys(signing_key=options.signing_key),
+            keys=Keys(options.signing_key, options.trusted_keys),
         )
     for trained in versions:
         auc = trained.evaluation.metric("auc")
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"file:///..., a path, s3://, gs:// or az:// (default: {DEFAULT_REGISTRY})",
     )
     parser.add_argument("--signing-key", type=Path, metavar="FILE", help="private key that signs what is registered")
+    parser.add_argument("--trusted-keys", type=Path, metavar="PATH", help="public key, or a folder of *.pub: build on nothing else")
     parser.add_argument("--trials", type=int, metavar="N", help="instead of those of every candidate")
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the spec's")
     parser.add_argument("--actor", metavar="NAME", help="who the registry says did it (default: the user name)")

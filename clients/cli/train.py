@@ -9,7 +9,7 @@ import typer
 from clients.cli import options, output
 from clients.cli.actor import user_name
 from clients.cli.errors import InputError, RefusedError
-from clients.cli.options import AsJson, RegistryUrl, SigningKey
+from clients.cli.options import AsJson, RegistryUrl, SigningKey, TrustedKeys
 from registry.location import Keys
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def train(
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
     tracker: Annotated[Path, typer.Option("--experiments", metavar="DIR", help="Where experiments go without COMET_API_KEY.")] = _TRACKER,
     signing_key: SigningKey = None,
+    trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """Fit, export, check and register one version for each candidate of a spec file.
@@ -54,7 +55,7 @@ def train(
                 actor=user_name(),
                 tracker_dir=tracker,
                 progress=report,
-                keys=Keys(signing_key=signing_key),
+                keys=Keys(signing_key, trusted_keys),
             )
     except ParityError as error:
         raise RefusedError(str(error)) from error
