@@ -84,7 +84,7 @@ def sweep(registry: Registry, progress: Callable[[int, int], None] = lambda _don
 
 
 def _empty_trash(registry: Registry, known: Mapping[str, Unused]) -> Swept:
-    entries = list(registry.store.entries())
+    entries = sorted(registry.store.entries(), key=lambda entry: entry.key)
     if not any(entry.key.startswith(TRASH) for entry in entries):
         return Swept((), (), ())
     limit, used = registry.clock() - GRACE, _referred_to(registry) | _groups(registry, _checkpoints(entries)[1])

@@ -1,5 +1,6 @@
 """The parts of `tidegate registry` that commit: register a folder, attach evidence, approve, sign off, override, retire, note."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from clients.cli.options import AsJson, Model, Reason, RegistryUrl, SigningKey, 
 from registry import views
 from registry.commit import Commit
 from registry.location import Keys, create_registry, open_registry
+from registry.registry import Registry
 
 if TYPE_CHECKING:
     from registry.blobs import Content
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     """Give `app` the commands of this module."""
-    for command in (register, attach, approve, override, retire, note):
+    for command in (register, attach, note):
         app.command()(command)
-    app.command("sign-off")(sign_off)
+    for name, decision in _DECISIONS.items():
+        app.command(name)(decision)
 
 
 def register(
@@ -75,66 +78,75 @@ def attach(
     _write(commit, f"{model}: {name} is evidence about version {version}", as_json=as_json)
 
 
-def approve(
-    model: Model,
-    version: Version,
-    reason: Reason,
-    registry: RegistryUrl = options.DEFAULT_REGISTRY,
-    signing_key: SigningKey = None,
-    trusted_keys: TrustedKeys = None,
-    as_json: AsJson = False,  # noqa: FBT002 -- a flag
-) -> None:
-    """Record that you approve of a version."""
-    opened = open_registry(registry, keys=Keys(signing_key, trusted_keys))
-    commit = opened.approve(model, version, actor=user_name(), reason=reason)
-    _write(commit, f"{model}: version {version} is approved by {commit.change.actor}", as_json=as_json)
+def _decision(act: Callable[[Registry, str, int, str, str], Commit], line: str, text: str) -> Callable[..., None]:
+    """The command of a decision about a version; `line` is what it says afterwards, `text` its help."""
+
+    def command(
+        model: Model,
+        version: Version,
+        reason: Reason,
+        registry: RegistryUrl = options.DEFAULT_REGISTRY,
+        signing_key: SigningKey = None,
+        trusted_keys: TrustedKeys = None,
+        as_json: AsJson = False,  # noqa: FBT002 -- a flag
+    ) -> None:
+        opened = open_registry(registry, keys=Keys(signing_key, trusted_keys))
+        commit = act(opened, model, version, user_name(), reason)
+        _write(commit, line.format(model=model, version=version, actor=commit.change.actor), as_json=as_json)
+
+    command.__doc__ = text
+    return command
 
 
-def sign_off(
-    model: Model,
-    version: Version,
-    item: Annotated[str, typer.Argument(metavar="ITEM", help="The item of the checklist, e.g. data-privacy.", show_default=False)],
-    reason: Reason,
-    registry: RegistryUrl = options.DEFAULT_REGISTRY,
-    signing_key: SigningKey = None,
-    trusted_keys: TrustedKeys = None,
-    as_json: AsJson = False,  # noqa: FBT002 -- a flag
-) -> None:
-    """Record that you answer for an item of a version's checklist."""
-    opened = open_registry(registry, keys=Keys(signing_key, trusted_keys))
-    commit = opened.sign_off(model, version, item, actor=user_name(), reason=reason)
-    _write(commit, f"{model}: {item} of version {version} is signed off by {commit.change.actor}", as_json=as_json)
+def _decision_on(
+    what: str, example: str, act: Callable[[Registry, str, int, str, str, str], Commit], line: str, text: str
+) -> Callable[..., None]:
+    """The command of a decision about `what` (a gate, an item) of a version."""
+
+    def command(
+        model: Model,
+        version: Version,
+        name: Annotated[str, typer.Argument(metavar=what.upper(), help=example, show_default=False)],
+        reason: Reason,
+        registry: RegistryUrl = options.DEFAULT_REGISTRY,
+        signing_key: SigningKey = None,
+        trusted_keys: TrustedKeys = None,
+        as_json: AsJson = False,  # noqa: FBT002 -- a flag
+    ) -> None:
+        opened = open_registry(registry, keys=Keys(signing_key, trusted_keys))
+        commit = act(opened, model, version, name, user_name(), reason)
+        _write(commit, line.format(model=model, version=version, name=name, actor=commit.change.actor), as_json=as_json)
+
+    command.__doc__ = text
+    return command
 
 
-def override(
-    model: Model,
-    version: Version,
-    gate: Annotated[str, typer.Argument(metavar="GATE", help="The gate that refuses it, e.g. fairness.", show_default=False)],
-    reason: Reason,
-    registry: RegistryUrl = options.DEFAULT_REGISTRY,
-    signing_key: SigningKey = None,
-    trusted_keys: TrustedKeys = None,
-    as_json: AsJson = False,  # noqa: FBT002 -- a flag
-) -> None:
-    """Record that a version may pass a gate that refuses it, and why."""
-    opened = open_registry(registry, keys=Keys(signing_key, trusted_keys))
-    commit = opened.override(model, version, gate, actor=user_name(), reason=reason)
-    _write(commit, f"{model}: gate {gate} is overridden for version {version}", as_json=as_json)
-
-
-def retire(
-    model: Model,
-    version: Version,
-    reason: Reason,
-    registry: RegistryUrl = options.DEFAULT_REGISTRY,
-    signing_key: SigningKey = None,
-    trusted_keys: TrustedKeys = None,
-    as_json: AsJson = False,  # noqa: FBT002 -- a flag
-) -> None:
-    """Take a version out of use for good; its files and its history stay."""
-    opened = open_registry(registry, keys=Keys(signing_key, trusted_keys))
-    commit = opened.retire(model, version, actor=user_name(), reason=reason)
-    _write(commit, f"{model}: version {version} is retired", as_json=as_json)
+_DECISIONS = {
+    "approve": _decision(
+        lambda it, model, version, actor, reason: it.approve(model, version, actor=actor, reason=reason),
+        "{model}: version {version} is approved by {actor}",
+        "Record that you approve of a version.",
+    ),
+    "sign-off": _decision_on(
+        "item",
+        "The item of the checklist, e.g. data-privacy.",
+        lambda it, model, version, name, actor, reason: it.sign_off(model, version, name, actor=actor, reason=reason),
+        "{model}: {name} of version {version} is signed off by {actor}",
+        "Record that you answer for an item of a version's checklist.",
+    ),
+    "override": _decision_on(
+        "gate",
+        "The gate that refuses it, e.g. fairness.",
+        lambda it, model, version, name, actor, reason: it.override(model, version, name, actor=actor, reason=reason),
+        "{model}: gate {name} is overridden for version {version}",
+        "Record that a version may pass a gate that refuses it, and why.",
+    ),
+    "retire": _decision(
+        lambda it, model, version, actor, reason: it.retire(model, version, actor=actor, reason=reason),
+        "{model}: version {version} is retired",
+        "Take a version out of use for good; its files and its history stay.",
+    ),
+}
 
 
 def note(

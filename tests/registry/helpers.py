@@ -69,6 +69,20 @@ def register(registry: Registry, versions: int = 1, model: str = MODEL) -> None:
         registry.register(model, bundle(f"model {number}"), {"auc": 0.5 + number / 10}, actor=ACTOR, reason=f"try {number}")
 
 
+LAST = 6
+"""The number of the newest commit of `filled`."""
+
+
+def filled(root: Path) -> Path:
+    """A registry with three versions, three routes and a second model; returns its place."""
+    registry = new_registry(root)
+    register(registry, 3)
+    for version in (1, 2, 3):
+        registry.promote(MODEL, version, to="production", actor=ACTOR, reason=f"route {version}")
+    register(registry, 1, "other")
+    return root
+
+
 def files(root: Path) -> dict[str, bytes]:
     """Every file below `root`, by its path."""
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}

@@ -14,23 +14,15 @@ from registry.checkpoint import Checkpoint
 from registry.location import open_registry
 from registry.names import checkpoint_key, commit_key
 from registry.verify import examine
-from tests.registry.helpers import ACTOR, MODEL, new_registry, register
+from tests.registry.helpers import ACTOR, LAST, MODEL, filled
 
 if TYPE_CHECKING:
     from registry.commit import Commit
 
-LAST = 6
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    root = tmp_path / "registry"
-    registry = new_registry(root)
-    register(registry, 3)
-    for version in (1, 2, 3):
-        registry.promote(MODEL, version, to="production", actor=ACTOR, reason=f"route {version}")
-    register(registry, 1, "other")
-    return root
+    return filled(tmp_path / "registry")
 
 
 @pytest.fixture

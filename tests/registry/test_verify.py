@@ -17,21 +17,13 @@ from registry.location import open_registry
 from registry.names import MARKER, blob_key, commit_key, manifest_key
 from registry.registry import Registry
 from registry.verify import describe, examine, verify
-from tests.registry.helpers import ACTOR, MODEL, files, new_registry, register
-
-LAST = 6
+from tests.registry.helpers import ACTOR, LAST, MODEL, files, filled
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A registry with three versions, three routes and a second model."""
-    root = tmp_path / "registry"
-    registry = new_registry(root)
-    register(registry, 3)
-    for version in (1, 2, 3):
-        registry.promote(MODEL, version, to="production", actor=ACTOR, reason=f"route {version}")
-    register(registry, 1, "other")
-    return root
+    return filled(tmp_path / "registry")
 
 
 def found(root: Path) -> tuple[Problem, ...]:
@@ -67,7 +59,11 @@ def test_an_empty_registry_verifies_clean(registry: Registry) -> None:
 def test_one_flipped_bit_anywhere_is_found_and_its_file_named(root: Path) -> None:
     generator = random.Random(7)  # noqa: S311
     print("seed 7")  # noqa: T201
+    writer = open_registry(str(root))
+    writer.attach("other", 1, "load.json", b'{"p99_ms": 4}', actor=ACTOR, reason="seen")
+    writer.checkpoint("other")
     whole = files(root)
+    assert any("/checkpoints/" in name for name in whole)
     store = open_registry(str(root)).store
     for name, content in whole.items():
         for _ in range(8):
