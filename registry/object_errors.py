@@ -27,10 +27,6 @@ _ENDPOINT, _LATER = "check the endpoint and try again", "try again later"
 _LONGEST_LINE = 200
 
 
-class AbsentError(StoreError):
-    """There is no such key; what `Store` answers with None or False."""
-
-
 @dataclass(frozen=True)
 class Failure:
     """Why a request failed, in words for a person, and what that says about a write."""
@@ -42,6 +38,8 @@ class Failure:
     """Whether it is certain that nothing was written."""
     again: bool = False
     """Whether the same request may go better in a moment."""
+    absent: bool = False
+    """Whether there is no such key: what a `Store` answers with None or False."""
 
     def error(self, action: str, key: str) -> StoreError:
         """The error of an operation on `key` that failed for this reason."""
@@ -61,7 +59,7 @@ def examine(error: Exception) -> Failure:
     if status:
         return _answered(int(status[2]), status[1].strip(), text)
     if isinstance(error, FileNotFoundError):
-        return Failure(AbsentError, "it is not there", "try again")
+        return Failure(StoreError, "it is not there", "try again", absent=True)
     if type(error).__name__ in _REFUSED_BEFORE_SENDING:
         return Failure(StoreError, _line(text), "check the address and the settings in the environment")
     return _on_the_way(text)
@@ -77,7 +75,7 @@ def _answered(status: int, reason: str, text: str) -> Failure:
         (code in _NO_BUCKET, Failure(StoreError, f"there is no such bucket ({detail})", "create it, or name another")),
         (code in _FULL, Failure(StorageFullError, f"the object store is full ({detail})", "free some space and try again")),
         (denied, Failure(AccessDeniedError, f"the object store denies access ({detail})", "check the credentials and what they may do")),
-        (status == HTTPStatus.NOT_FOUND, Failure(AbsentError, f"it is not there ({detail})", "try again")),
+        (status == HTTPStatus.NOT_FOUND, Failure(StoreError, f"it is not there ({detail})", "try again", absent=True)),
         (status == HTTPStatus.TOO_MANY_REQUESTS, Failure(UnreachableError, f"the object store is busy ({detail})", _LATER, again=True)),
         (status >= _FAILS, Failure(UnreachableError, f"the object store fails ({detail})", _LATER, sure=False, again=True)),
     )

@@ -25,7 +25,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from registry import object_errors
 from registry.errors import NotARegistryError, OutcomeUnknownError, StoreError
-from registry.object_errors import CONFLICT, AbsentError, Failure
+from registry.object_errors import CONFLICT, Failure
 from registry.store import TEMPORARY, Entry
 
 _Handle: TypeAlias = obstore.store.ObjectStore
@@ -140,6 +140,10 @@ def _clients(connect: Callable[..., _Handle], scheme: str, patience: Patience) -
     )
 
 
+class _AbsentError(Exception):
+    """There is no such key."""
+
+
 class ObjectStore:
     """The `Sweepable` store of one bucket, or of a prefix in it; safe for any number of processes and threads at once."""
 
@@ -162,9 +166,9 @@ class ObjectStore:
     def open(self, key: str) -> Iterator[bytes] | None:
         """See `Store.open`."""
         try:
-            with _translated("read", key):
+            with _translated("read", key), _absent_apart():
                 return _parts(obstore.get(self._clients.reads, key), key)
-        except AbsentError:
+        except _AbsentError:
             return None
 
     def put_if_absent(self, key: str, chunks: Iterable[bytes]) -> bool:
@@ -200,10 +204,14 @@ class ObjectStore:
         # The same moment has milliseconds where it is listed, and none where it is looked up.
         if not found or (found["size"], _second(found["last_modified"])) != (entry.size, _second(entry.modified)):
             return False
-        copy = partial(obstore.copy, self._clients.copies, entry.key, target, overwrite=False)
+
+        def copy() -> None:
+            with _absent_apart():
+                obstore.copy(self._clients.copies, entry.key, target, overwrite=False)
+
         try:
             moved = self._create(target, partial(self._digest, entry.key), copy)
-        except AbsentError:
+        except _AbsentError:
             return False
         if moved:
             self.delete(entry.key)
@@ -211,7 +219,7 @@ class ObjectStore:
 
     def delete(self, key: str) -> None:
         """See `Sweepable.delete`."""
-        with contextlib.suppress(AbsentError), _translated("delete", key):
+        with contextlib.suppress(_AbsentError), _translated("delete", key), _absent_apart():
             obstore.delete(self._clients.reads, key)
 
     def _listed(self, keys: Sequence[str]) -> set[str] | None:
@@ -236,17 +244,17 @@ class ObjectStore:
 
     def _get(self, key: str) -> bytes | None:
         try:
-            with _translated("read", key):
+            with _translated("read", key), _absent_apart():
                 return obstore.get(self._clients.reads, key).bytes().to_bytes()
-        except AbsentError:
+        except _AbsentError:
             return None
 
     def _found(self, key: str) -> Any:
         """The size and date of a value; None if there is none."""
         try:
-            with _translated("read", key):
+            with _translated("read", key), _absent_apart():
                 return obstore.head(self._clients.reads, key)
-        except AbsentError:
+        except _AbsentError:
             return None
 
     def _put_large(self, key: str, parts: Iterator[bytes]) -> bool:
@@ -375,8 +383,19 @@ def _parts(found: "obstore.GetResult", key: str) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _translated(action: str, key: str) -> Iterator[None]:
-    """What obstore raises inside, as a StoreError; AbsentError if there is no such key."""
+    """What obstore raises inside, as a StoreError."""
     try:
         yield
     except (BaseError, FileNotFoundError) as error:
         raise object_errors.examine(error).error(action, key) from error
+
+
+@contextlib.contextmanager
+def _absent_apart() -> Iterator[None]:
+    """What obstore raises inside as it is, but an _AbsentError if there is no such key."""
+    try:
+        yield
+    except (BaseError, FileNotFoundError) as error:
+        if object_errors.examine(error).absent:
+            raise _AbsentError from error
+        raise
