@@ -39,8 +39,7 @@ _READ_PART = 1 << 20
 _READS_AT_ONCE = 16
 _MANY = 8
 """From so many keys on it pays to list first which of them there are."""
-_PAGE = 1000
-"""What every object store lists in one answer."""
+_PAGE = 1000  # what every object store lists in one answer
 _ATTEMPTS = 4
 """How often a write is tried, and a read. Three refusals in a row are no accident: more would only keep a person waiting."""
 
