@@ -21,11 +21,12 @@ values, no I/O
     errors        the error tree
 
 storage
-    store         the seams to storage; disk and local_store keep files durable on a local disk, object_store on S3, GCS and Azure
+    store         the seams to storage; disk and local_store keep files durable on a local disk, object_store (and
+                  object_errors) on S3, GCS and Azure
 
 operations
     log           reading, keeping and appending to the logs
-    blobs         the files; onnx_guard and onnx_scan look at every ONNX file at the door
+    blobs         the files; onnx_guard has every ONNX file scanned at the door, by onnx_scan in a child (onnx_guard_child)
     registry      what may be asked and changed
     location      opens a registry from its URL, with keys and a clock
     watch         waiting for a log to grow

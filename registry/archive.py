@@ -103,7 +103,8 @@ def read(path: Path, trust: "Trust | None" = None) -> Archive:
             odd = sorted({*names} ^ expected) or names
             raise FormatError(f"{path.name} is not the archive of a version: {odd[0][:100]!r} is missing, twice there, or does not belong")
         for name, file in found.files.items():
-            _check_member(tar, name, file)
+            for _ in _checked(tar, name, file):
+                pass
     return Archive(path, found, canonical.digest(raw))
 
 
@@ -112,7 +113,8 @@ def register(registry: Registry, archive: Archive, model: str, *, actor: str, re
 
     Its facts then say where it came from, under `imported_from`. Raises as `Registry.register`.
     """
-    files: Mapping[str, Content] = {name: partial(_member, archive.path, FILES + name) for name in archive.manifest.files}
+    # Every byte is held against the manifest once more as it is registered: the file may have been exchanged since it was read.
+    files: Mapping[str, Content] = {name: partial(_member, archive.path, name, file) for name, file in archive.manifest.files.items()}
     return registry.register(model, files, {**archive.manifest.facts, "imported_from": source(archive)}, actor=actor, reason=reason)
 
 
@@ -159,13 +161,19 @@ class _Reader:
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
-        self._rest = b""
+        self._rest = memoryview(b"")
 
     def read(self, size: int = -1, /) -> bytes:
-        while len(self._rest) < size and (part := next(self._parts, b"")):
-            self._rest += part
-        found, self._rest = self._rest[:size], self._rest[size:]
-        return found
+        found = []
+        while size and (self._rest or self._more()):
+            piece, self._rest = self._rest[:size], self._rest[size:]
+            found.append(piece)
+            size -= len(piece)
+        return b"".join(found)
+
+    def _more(self) -> bool:
+        self._rest = memoryview(next(self._parts, b""))
+        return bool(self._rest)
 
 
 def _opened(path: Path) -> tarfile.TarFile:
@@ -181,9 +189,9 @@ def _small(tar: tarfile.TarFile, name: str) -> bytes:
     return b"".join(_content(tar, name, MAX_JSON))
 
 
-def _member(path: Path, name: str) -> Iterator[bytes]:
+def _member(path: Path, name: str, file: File) -> Iterator[bytes]:
     with _opened(path) as tar:
-        yield from _content(tar, name, None)
+        yield from _checked(tar, name, file)
 
 
 def _content(tar: tarfile.TarFile, name: str, limit: int | None) -> Iterator[bytes]:
@@ -211,10 +219,12 @@ def _check_header(header: JsonObject, raw: bytes, found: Manifest) -> None:
         raise CorruptError(f"{HEADER} and {MANIFEST} of the archive contradict each other: it was changed after it was exported")
 
 
-def _check_member(tar: tarfile.TarFile, name: str, file: File) -> None:
+def _checked(tar: tarfile.TarFile, name: str, file: File) -> Iterator[bytes]:
+    """The bytes of a file of the bundle; that they are not what the manifest says is known, and raised, at the end."""
     digest, size = hashlib.sha256(), 0
     for chunk in _content(tar, FILES + name, None):
         digest.update(chunk)
         size += len(chunk)
+        yield chunk
     if File(digest.hexdigest(), size) != file:
         raise CorruptError(f"{name} in the archive is not what its manifest says: it was changed after it was exported")

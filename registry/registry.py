@@ -4,8 +4,9 @@ Every change is one commit of `log`; files go through `blobs`. Where a registry 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from registry import bundle, canonical, checkpoint, manifest, rules
@@ -40,12 +41,16 @@ class Registry:
     guard: Guard
     sign: Sign = unsigned
     trust: "Trust | None" = None
-    logs: Logs = field(init=False)
-    blobs: Blobs = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "logs", Logs(self.store, self.clock, self.sign, self.trust))
-        object.__setattr__(self, "blobs", Blobs(self.store, self.guard))
+    @cached_property
+    def logs(self) -> Logs:
+        """The logs of the models: what every operation reads and appends to."""
+        return Logs(self.store, self.clock, self.sign, self.trust)
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        """The files of bundles and evidence."""
+        return Blobs(self.store, self.guard)
 
     def models(self) -> list[str]:
         """The names of all models with at least one commit, sorted.

@@ -148,6 +148,15 @@ def test_an_archive_that_was_cut_off_is_refused(exported: Path, size: int) -> No
         archive.read(exported)
 
 
+def test_a_file_exchanged_between_reading_and_registering_is_not_registered(exported: Path, tmp_path: Path) -> None:
+    found = archive.read(exported)
+    rewrite(exported, {**members(exported), "files/notes.txt": b"n" * 2_499_999 + b"!"})
+    target = new_registry(tmp_path / "elsewhere")
+    with pytest.raises(CorruptError, match=r"notes\.txt in the archive is not what its manifest says"):
+        archive.register(target, found, MODEL, actor=ACTOR, reason="exchanged")
+    assert target.models() == []
+
+
 def test_what_is_no_archive_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello " * 1000)
     for name in ("text", "absent"):
