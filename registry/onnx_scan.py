@@ -14,10 +14,11 @@ Accepts what protobuf accepts, but for what two readers could understand differe
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 NESTING = 16
 """How deep graphs may stand in graphs. Exporters go three or four deep. Each level is three messages, of which protobuf allows a hundred,
@@ -27,10 +28,15 @@ DEPTH = 100
 DOMAINS = frozenset({b"", b"ai.onnx", b"ai.onnx.ml", b"com.microsoft"})
 """The operator domains every build of ONNX Runtime has built in; the first two are one. It knows more by name (com.microsoft.nchwc,
 com.ms.internal.nhwc), but puts those into a graph by itself, for the processor it runs on."""
+EXPANSION = 20_000
+"""How many nodes the functions of a model may come to where they are called. ONNX Runtime writes each call out, which takes about 4 s for
+16,000 nodes, and a kilobyte of functions that call one another twice comes to billions."""
 _LONGEST_NAME = 1024
-_MOST_NAMES = 10_000
+_MOST_NAMES, _MOST_CALLS = 10_000, 100_000
 _LONGEST_LENGTH = (1 << 31) - 1
 _LONGEST_SHOWN = 80
+_Operator: TypeAlias = tuple[bytes, bytes]
+"""Domain and name."""
 _UNKNOWN_END = 1 << 62
 _SET = b"set"
 
@@ -242,8 +248,10 @@ class _Scan:
         self._nesting = nesting
         self._depth = 0
         self._graphs = 0
-        self._foreign: dict[tuple[bytes, bytes], None] = {}
-        self._own: set[tuple[bytes, bytes]] = set()
+        self._foreign: dict[_Operator, None] = {}
+        self._own: dict[_Operator, Counter[_Operator]] = {}
+        self._calls: list[Counter[_Operator]] = [Counter()]
+        self._kept = 0
 
     def model(self) -> None:
         """Read it all, or raise the reason."""
@@ -251,6 +259,7 @@ class _Scan:
         missing = [what for number, what in ((1, "ir_version"), (7, "graph"), (8, "opset_import")) if not found.get(number)]
         if missing:
             raise _RefusedError(f"is not an ONNX model: it has no {' and no '.join(missing)}")
+        self._check_expansion()
         for domain, operator in self._foreign:
             if (domain, operator) not in self._own:
                 raise _RefusedError(
@@ -304,6 +313,8 @@ class _Scan:
 
     def _enter(self, name: str, end: int) -> None:
         graph = name == "Graph"
+        if name == "Function":
+            self._calls.append(Counter())
         self._depth += 1
         self._graphs += graph
         if self._depth > DEPTH:
@@ -319,12 +330,49 @@ class _Scan:
     def _judge(self, name: str, found: dict[int, bytes]) -> None:
         if name == "ExternalEntry":
             _refuse_external(found.get(2, b"") if found.get(1) == b"location" else b"")
-        elif name == "Node" and (domain := _name(found, 7)) not in DOMAINS:
-            self._foreign[domain, _name(found, 4)] = None
+        elif name == "Node":
+            self._called(_name(found, 7), _name(found, 4))
         elif name == "Function":
-            self._own.add((_name(found, 10), _name(found, 1)))
+            # Two of one name differ in their overload, which nobody calls by: they count as one that does what both do.
+            function = _standard(_name(found, 10)), _name(found, 1)
+            self._own[function] = self._own.get(function, Counter()) + self._calls.pop()
         if len(self._foreign) + len(self._own) > _MOST_NAMES:
             raise _RefusedError(f"uses or defines more than {_MOST_NAMES} operators of other domains than those ONNX Runtime has built in")
+
+    def _called(self, domain: bytes, operator: bytes) -> None:
+        """Take note of a node, in the function or in the graph that it stands in."""
+        if domain not in DOMAINS:
+            self._foreign[domain, operator] = None
+        calls, called = self._calls[-1], (_standard(domain), operator)
+        self._kept += called not in calls
+        calls[called] += 1
+        if self._kept > _MOST_CALLS:
+            raise _RefusedError(f"has functions that call more than {_MOST_CALLS} others in all")
+
+    def _check_expansion(self) -> None:
+        """Refuse functions that ONNX Runtime, which writes every call out, would make a graph of without end."""
+        known: dict[_Operator, int] = {}
+        total = sum(times * self._size(called, known, ()) for called, times in self._calls[0].items() if called in self._own)
+        if total > EXPANSION:
+            raise _RefusedError(
+                f"comes to more than {EXPANSION} nodes when its functions are written out: let them call one another less often"
+            )
+
+    def _size(self, function: _Operator, known: dict[_Operator, int], within: tuple[_Operator, ...]) -> int:
+        """How many nodes one call comes to; any number above the limit if it is above it."""
+        if function in within or len(within) == DEPTH:
+            raise _RefusedError(f"has functions that call one another without end, or more than {DEPTH} deep: {_shown(function[1])}")
+        if function not in known:
+            size = 0
+            for called, times in self._own[function].items():
+                size += times * (self._size(called, known, (*within, function)) if called in self._own else 1)
+            known[function] = min(size, EXPANSION + 1)
+        return known[function]
+
+
+def _standard(domain: bytes) -> bytes:
+    """The domain by one name: the standard one has two."""
+    return b"" if domain == b"ai.onnx" else domain
 
 
 def _name(found: dict[int, bytes], number: int) -> bytes:

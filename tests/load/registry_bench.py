@@ -255,8 +255,9 @@ import sys, time
 from registry.location import open_registry
 registry = open_registry(sys.argv[1])
 for line in sys.stdin:
+    begun = time.monotonic()
     registry.note({MODEL!r}, actor="x", reason="x")
-    print(time.monotonic(), flush=True)
+    print(begun, flush=True)
 """
     watcher, reader = watch(str(root)), open_registry(str(root))
     writer = subprocess.Popen([sys.executable, "-c", code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -271,12 +272,12 @@ for line in sys.stdin:
         while reader.state(MODEL).seq < 2 + number:
             watcher.wait(1)
         seen = time.monotonic()
-        delays.append(max(0.0, seen - float(writer.stdout.readline())))
+        delays.append(seen - float(writer.stdout.readline()))
     writer.communicate()
     watcher.close()
     delays.sort()
     p50, p99 = delays[len(delays) // 2], delays[int(len(delays) * 0.99)]
-    yield Figure("acknowledged to seen by a watcher, p50 / p99", f"{p50 * 1e3:.1f} / {p99 * 1e3:.1f} ms", "p99 under 50 ms", p99 < 0.05)
+    yield Figure("a commit begun to seen by a watcher, p50 / p99", f"{p50 * 1e3:.1f} / {p99 * 1e3:.1f} ms", "p99 under 50 ms", p99 < 0.05)
 
 
 def large_model(room: Path) -> Iterator[Figure]:

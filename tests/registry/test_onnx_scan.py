@@ -318,3 +318,37 @@ def test_a_model_that_is_let_in_is_read_to_its_end() -> None:
     pieces = iter([*cut(rich().SerializeToString(), 7), b"", b""])
     assert refusal(pieces) is None
     assert next(pieces, None) is None
+
+
+def calling(levels: int, times: int, *, back: bool = False) -> ModelProto:
+    """A model whose functions each call the next so many times; with `back`, the last calls the first."""
+    model = small(helper.make_node("F0", ["x"], ["y"], domain="mine"))
+    model.opset_import.add(domain="mine", version=1)
+    for level in range(levels):
+        last = level == levels - 1
+        operator, domain = ("F0" if back else "Identity", "mine" if back else "") if last else (f"F{level + 1}", "mine")
+        nodes = [helper.make_node(operator, ["a"], ["b"], domain=domain) for _ in range(times)]
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+        model.functions.append(helper.make_function("mine", f"F{level}", ["a"], ["b"], nodes, imports))
+    return model
+
+
+def test_functions_that_come_to_too_many_nodes_are_refused_in_no_time() -> None:
+    assert refusal([calling(14, 2).SerializeToString()]) is None
+    start = time.perf_counter()
+    assert "comes to more than 20000 nodes when its functions are written out" in refused(calling(15, 2))
+    assert "comes to more than 20000 nodes" in refused(calling(60, 9))
+    assert time.perf_counter() - start < 1
+
+
+def test_functions_that_call_themselves_or_one_another_without_end_are_refused() -> None:
+    assert "call one another without end" in refused(calling(1, 1, back=True))
+    assert "call one another without end" in refused(calling(5, 2, back=True))
+    assert "more than 100 deep" in refused(calling(101, 1))
+    assert refusal([calling(100, 1).SerializeToString()]) is None
+
+
+def test_a_model_without_functions_may_have_as_many_nodes_as_it_likes() -> None:
+    node = sized(1, helper.make_node("Identity", ["x"], ["y"]).SerializeToString())
+    plain = small().SerializeToString() + sized(7, node * (onnx_scan.EXPANSION + 10))
+    assert refusal([plain]) is None
