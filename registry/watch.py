@@ -10,7 +10,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -52,12 +52,34 @@ def watch(url: str) -> Watcher:
         NotARegistryError: if there is none.
         StoreError: if it cannot be read.
     """
-    store = open_store(url)
+    return watcher_of(open_store(url))
+
+
+def watcher_of(store: Store) -> Watcher:
+    """A watcher of the registry on `store`, by inotify where there is one.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
     if sys.platform == "linux" and isinstance(store, LocalStore):
         # The limits on inotify are per user and low: when they are used up, polling still works.
         with contextlib.suppress(OSError):
             return InotifyWatcher(store.root)
     return PollingWatcher(store)
+
+
+def follow(registry: Registry, model: str | None = None, after: int | None = None) -> Generator[Commit, None, None]:
+    """Every commit (of `model`, or of all models) from now on, or behind number `after` of each log, as it comes, until it is closed.
+
+    Raises:
+        ModelUnknownError: if there is no such model.
+        CorruptError, FormatError, StoreError: as `new_commits`.
+    """
+    # First watch, then look: what comes in between is seen by one of the two.
+    with contextlib.closing(watcher_of(registry.store)) as watcher:
+        names = [model] if model else registry.models()
+        known = {name: registry.state(name).seq if after is None else after for name in names}
+        yield from new_commits(registry, watcher, known, model)
 
 
 def new_commits(registry: Registry, watcher: Watcher, after: Mapping[str, int], model: str | None = None) -> Iterator[Commit]:

@@ -135,17 +135,11 @@ def watch(
     Example:
       tidegate registry watch churn --json | while read -r commit; do notify "$commit"; done
     """
-    from registry.watch import new_commits  # noqa: PLC0415 -- asks the system for its C library
-    from registry.watch import watch as watching  # noqa: PLC0415
+    from registry.watch import follow  # noqa: PLC0415 -- asks the system for its C library
 
-    watcher, opened = watching(registry), open_registry(registry)
-    known = {name: opened.state(name).seq for name in opened.models()} if since is None else {}
-    if model is not None:
-        known = {model: opened.state(model).seq if since is None else since}
     with suppress(KeyboardInterrupt):
-        for entry in new_commits(opened, watcher, known, model):
+        for entry in follow(open_registry(registry), model, since):
             _write_commit(entry, as_json=as_json)
-    watcher.close()
 
 
 for commands in (registry_changes, registry_care, registry_files):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import NotARegistryError
+from registry.errors import ModelUnknownError, NotARegistryError
 from registry.local_store import LocalStore
 from registry.location import open_registry
 from registry.registry import Registry
-from registry.watch import InotifyWatcher, PollingWatcher, Watcher, new_commits, watch
+from registry.watch import InotifyWatcher, PollingWatcher, Watcher, follow, new_commits, watch
 from tests.registry.helpers import ACTOR, MODEL, register
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
@@ -247,3 +247,18 @@ def test_a_poller_asks_for_the_next_commit_and_not_for_the_whole_log(registry: R
     assert len(asked) == 2
     registry.note(MODEL, actor=ACTOR, reason="new")
     assert watcher.wait(1)
+
+
+def test_to_follow_is_to_be_given_every_commit_from_now_on_or_from_a_number_on(registry: Registry, root: Path) -> None:
+    register(registry, 2)
+    everything = follow(open_registry(str(root)), after=0)
+    assert [(entry.model, entry.seq) for entry in (next(everything), next(everything))] == [(MODEL, 1), (MODEL, 2)]
+    everything.close()
+    from_now_on = follow(open_registry(str(root)), MODEL)
+    writer = threading.Timer(0.2, lambda: registry.note(MODEL, actor=ACTOR, reason="new"))
+    writer.start()
+    assert next(from_now_on).seq == 3
+    writer.join()
+    from_now_on.close()
+    with pytest.raises(ModelUnknownError):
+        next(follow(registry, "nobody"))
