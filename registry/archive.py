@@ -57,8 +57,8 @@ def export(registry: Registry, model: str, version: int, target: Path) -> int:
         CorruptError: if a file of it is missing or is not as registered.
         StoreError: if `target` exists or cannot be written.
     """
+    known = registry.manifest(model, version)
     raw = registry.raw_manifest(model, version)
-    known = manifest.parse(raw)
     header: JsonObject = {"format": FORMAT, "model": model, "version": version, "manifest": canonical.digest(raw)}
     part = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     if target.exists():
@@ -99,7 +99,7 @@ def read(path: Path, trust: "Trust | None" = None) -> Archive:
         if trust:
             trust.check(found.to_json(), f"the manifest in {path.name}")
         expected = {HEADER, MANIFEST, *(FILES + name for name in found.files)}
-        if (names := sorted(tar.getnames())) != sorted(expected):
+        if (names := sorted(_names(tar))) != sorted(expected):
             odd = sorted({*names} ^ expected) or names
             raise FormatError(f"{path.name} is not the archive of a version: {odd[0][:100]!r} is missing, twice there, or does not belong")
         for name, file in found.files.items():
@@ -179,10 +179,17 @@ class _Reader:
 def _opened(path: Path) -> tarfile.TarFile:
     try:
         return tarfile.open(path, "r:")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:
         raise FormatError(f"{path} is not the archive of a version: tidegate registry export makes one") from error
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _names(tar: tarfile.TarFile) -> list[str]:
+    try:
+        return tar.getnames()
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise CorruptError("the archive is cut off or damaged: copy it again") from error
 
 
 def _small(tar: tarfile.TarFile, name: str) -> bytes:
@@ -206,7 +213,7 @@ def _content(tar: tarfile.TarFile, name: str, limit: int | None) -> Iterator[byt
             yield chunk
     except KeyError as error:
         raise FormatError(f"this is not the archive of a version: it has no {name}") from error
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise CorruptError(f"the archive is cut off or damaged at {name}: copy it again") from error
     except OSError as error:
         raise StoreError(f"cannot read {name} in the archive: {error.strerror or error}") from error

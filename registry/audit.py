@@ -89,7 +89,8 @@ class _Walk:
                     groups.update(() if elsewhere else said.groups.values())
         for seq, missing in sorted(wanted.items()):
             # A listing takes its time: the commit may have come, and its checkpoint after it, when the log had been listed.
-            if get_one(self._store, commit_key(self._model, seq)) is None:
+            late = get_one(self._store, commit_key(self._model, seq))
+            if late is None or any(said.head != canonical.digest(late) for said, _ in missing):
                 self._blame_missing(seq, *missing[-1])
         for seq, error in self._distrusted.items():
             if seq > vouched:

@@ -19,6 +19,7 @@ from registry.errors import AccessDeniedError, OutcomeUnknownError, StorageFullE
 from registry.store import TEMPORARY, Entry
 
 _SMALL, _CHUNK = 1 << 14, 1 << 20
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe put where a value belongs must not make us wait for its writer
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _KINDS: dict[int, tuple[type[StoreError], str]] = {
     errno.ENOSPC: (StorageFullError, "the disk is full: free some space and try again, nothing was changed"),
@@ -54,12 +55,16 @@ class LocalStore:
     def open(self, key: str) -> Iterator[bytes] | None:
         """See `Store.open`."""
         try:
-            file = (self.root / key).open("rb", buffering=0)
-        except _ABSENT:
-            return None
+            descriptor = os.open(self._place + key, _READ)
         except OSError as error:
+            if isinstance(error, _ABSENT) or error.errno == errno.ELOOP:
+                return None
             raise store_error("read", key, error) from error
-        return _parts(file, key)
+        try:
+            return _parts(FileIO(descriptor), key)
+        except IsADirectoryError:
+            os.close(descriptor)
+            return None
 
     def put_if_absent(self, key: str, chunks: Iterable[bytes]) -> bool:
         """See `Store.put_if_absent`."""
@@ -85,8 +90,9 @@ class LocalStore:
     def entries(self) -> Iterator[Entry]:
         """See `Sweepable.entries`."""
         try:
-            for base, _, names in os.walk(self.root, onerror=_raise_unless_absent):
-                for name in names:
+            for base, folders, names in os.walk(self.root, onerror=_raise_unless_absent):
+                links = [name for name in folders if os.path.islink(f"{base}/{name}")]  # noqa: PTH114 -- os.walk's own text
+                for name in (*names, *links):  # a link to a folder is followed by who reads, and not by who lists
                     with contextlib.suppress(FileNotFoundError):  # a temporary file of a writer at work
                         yield self._entry(Path(base, name))
         except OSError as error:
@@ -144,10 +150,12 @@ class LocalStore:
     def _get(self, key: str) -> bytes | None:
         # Not Path.read_bytes: a listing of ten thousand models reads as many files, and most of what that costs is not the reading.
         try:
-            descriptor = os.open(self._place + key, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._place + key, _READ)
         except _ABSENT:
             return None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
             raise store_error("read", key, error) from error
         try:
             return _read(descriptor)
@@ -164,6 +172,8 @@ class LocalStore:
             # Young again: what a writer is about to refer to must not be swept away as a leftover. Fails for another user's file.
             with contextlib.suppress(PermissionError):
                 os.utime(path)
+            if not path.is_file():
+                raise StoreError(f"{path} is not a file: something else was put where a value belongs; run verify")
         except FileNotFoundError:
             return False
         # The winner may have linked the name and not yet synced the folder.

@@ -1,10 +1,12 @@
 """Where a registry is, and how it is opened: the one place that builds a `Registry` from a URL, keys and the clock of this machine."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from registry import canonical
@@ -16,6 +18,9 @@ from registry.onnx_guard import Guard
 from registry.registry import Registry
 from registry.sealing import unsigned
 from registry.store import TEMPORARY, Store, Sweepable, get_one
+
+if TYPE_CHECKING:
+    from registry.signing import Trust
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,13 @@ def local_root(url: str) -> Path:
     Raises:
         NotARegistryError: for a scheme this release has no storage for, or what no folder can be called.
     """
-    if url and "\0" not in unquote(url):
-        if not _SCHEME.match(url):
-            return Path(url)
-        parts = urlsplit(url)
-        if parts.scheme == "file" and parts.netloc in {"", "localhost"} and not parts.query and not parts.fragment:
-            return Path(unquote(parts.path))
+    with suppress(ValueError):  # urlsplit's, for a host that is none
+        if url and "\0" not in unquote(url):
+            if not _SCHEME.match(url):
+                return Path(url)
+            parts = urlsplit(url)
+            if parts.scheme == "file" and parts.netloc in {"", "localhost"} and not parts.query and not parts.fragment:
+                return Path(unquote(parts.path))
     schemes = ", ".join(f"{scheme}://" for scheme in OBJECT_STORES)
     raise NotARegistryError(f"{url!r} is no place for a registry: use file:///path, a path, {schemes}")
 
@@ -128,14 +134,29 @@ def local_root(url: str) -> Path:
 _MARKER = canonical.encode({"format": MARKER_FORMAT})
 
 
+def trust_of(keys: Keys) -> "Trust | None":
+    """The trust in `trusted_keys`; None without them.
+
+    Raises:
+        KeyFileError: if one cannot be read.
+    """
+    if keys.trusted_keys is None:
+        return None
+    from registry.signing import load_trust  # noqa: PLC0415 -- brings cryptography, which a registry without keys does not need
+
+    return load_trust(keys.trusted_keys)
+
+
 def _registry(store: Sweepable, clock: Clock | None, keys: Keys) -> Registry:
-    sign, trust = unsigned, None
+    sign, trust, own = unsigned, None, None
     if keys != NO_KEYS:
         from registry import signing  # noqa: PLC0415 -- brings cryptography, which a registry without keys does not need
 
-        sign = signing.load_signer(keys.signing_key).sign if keys.signing_key else unsigned
-        trust = signing.load_trust(keys.trusted_keys) if keys.trusted_keys else None
-    return Registry(store, clock or _utc_now, shared_guard(), sign, trust)
+        if keys.signing_key:
+            signer = signing.load_signer(keys.signing_key)
+            sign, own = signer.sign, signer.trust()
+        trust = trust_of(keys)
+    return Registry(store, clock or _utc_now, shared_guard(), sign, trust, own)
 
 
 def _create_store(url: str) -> Sweepable:

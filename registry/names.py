@@ -19,6 +19,9 @@ MODELS = "models/"
 TRASH = "trash/"
 """The prefix of what is being removed: set aside first, so that it can still be put back."""
 
+MAX_VERSION = 10**12
+"""Far more than anyone trains, and short enough for every file system."""
+
 STAGING = "staging"
 PRODUCTION = "production"
 STAGES = (STAGING, PRODUCTION)

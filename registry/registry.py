@@ -19,7 +19,7 @@ from registry.log import Clock, Logs
 from registry.manifest import File, Manifest
 from registry.names import MARKER, PRODUCTION, check_name, check_stage, manifest_key
 from registry.onnx_guard import Guard
-from registry.route import Target
+from registry.route import Target, parse_target
 from registry.sealing import Sign, unsigned
 from registry.state import ModelState
 from registry.store import Sweepable, get_one
@@ -41,11 +41,13 @@ class Registry:
     guard: Guard
     sign: Sign = unsigned
     trust: "Trust | None" = None
+    begun_from: "Trust | None" = None
+    """whose checkpoints are begun from where there is no trust: the signer's own"""
 
     @cached_property
     def logs(self) -> Logs:
         """The logs of the models: what every operation reads and appends to."""
-        return Logs(self.store, self.clock, self.sign, self.trust)
+        return Logs(self.store, self.clock, self.sign, self.trust, self.begun_from)
 
     @cached_property
     def blobs(self) -> Blobs:
@@ -68,7 +70,7 @@ class Registry:
         Raises:
             CorruptError, FormatError: where the log is not whole.
         """
-        return self.logs.commits(check_name(model), after)
+        return self.logs.trusted(check_name(model), after)
 
     def history(self, model: str, version: int) -> Iterator[Commit]:
         """The commits that speak of one version, in order.
@@ -77,7 +79,7 @@ class Registry:
             ModelUnknownError, VersionUnknownError: if it is not registered.
         """
         first = self.state(model).version(version).seq
-        return (entry for entry in self.logs.commits(model, first - 1) if version in spoken_of(entry))
+        return (entry for entry in self.logs.trusted(model, first - 1) if version in spoken_of(entry))
 
     def state(self, model: str) -> ModelState:
         """The present state of a model.
@@ -107,7 +109,10 @@ class Registry:
             ModelUnknownError, VersionUnknownError: if it is not registered.
             CorruptError: if it is missing or its bytes differ from those registered.
         """
-        return manifest.parse(self.raw_manifest(model, version))
+        found = manifest.parse(self.raw_manifest(model, version))
+        if (found.model, found.version) != (model, version):
+            raise CorruptError(f"the manifest of version {version} of {model!r} says that it is another's: run verify")
+        return found
 
     def raw_manifest(self, model: str, version: int) -> bytes:
         """The bytes of a manifest, as they were signed and registered; raises as `manifest` does."""
@@ -137,7 +142,7 @@ class Registry:
         known = self.state(model).version(version).evidence
         if name not in known:
             raise NotFoundError(f"version {version} of {model!r} has no evidence {name!r}; it has {', '.join(sorted(known)) or 'none'}")
-        return self.blobs.get(str(self.logs.commit(model, known[name]).payload["sha256"]))
+        return self.blobs.get(known[name].sha256)
 
     def register(self, model: str, files: Mapping[str, Content], facts: JsonObject, *, actor: str, reason: str) -> int:
         """Store a bundle and commit it as the next version; returns the version number.
@@ -157,7 +162,7 @@ class Registry:
         if missing := [name for name in bundle.REQUIRED if name not in files]:
             raise RuleError(f"a bundle needs {' and '.join(bundle.REQUIRED)}; missing: {', '.join(missing)}")
         # Refuse before anything is written what the commit would be refused for.
-        rules.check(ModelState(model), Change(Kind.REGISTERED, {"version": 1}, actor, reason))
+        rules.check(ModelState(model), Change(Kind.REGISTERED, {"version": 1, "manifest": "0" * 64}, actor, reason))
         stored = {name: self.blobs.put(name, content) for name, content in files.items()}
         version, digest = self._put_manifest(model, stored, facts)
         change = Change(Kind.REGISTERED, {"version": version, "manifest": digest}, actor, reason)
@@ -279,13 +284,7 @@ class Registry:
 
 def spoken_of(entry: Commit) -> set[int]:
     """The versions a commit speaks of: the one it names, or those of a route."""
-    payload = entry.payload
-    split = payload.get("split")
-    shadows = payload.get("shadows")
-    named = [
-        payload.get("version"),
-        payload.get("stable"),
-        *(map(int, split) if isinstance(split, Mapping) else ()),
-        *(shadows if isinstance(shadows, list) else ()),
-    ]
-    return {number for number in named if isinstance(number, int)}
+    if entry.kind in {Kind.ROUTED, Kind.ROLLED_BACK}:
+        return set(parse_target(entry.payload).versions)
+    version = entry.payload.get("version")
+    return {version} if isinstance(version, int) else set()

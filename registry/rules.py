@@ -16,7 +16,7 @@ from registry import canonical
 from registry.canonical import JsonObject
 from registry.commit import Change, Kind
 from registry.errors import FormatError, InvalidNameError, RuleError
-from registry.names import STAGING, check_digest, check_name
+from registry.names import MAX_VERSION, STAGING, check_digest, check_name
 from registry.route import Target, parse_target
 from registry.state import ModelState
 from registry.version import Version
@@ -54,6 +54,10 @@ def _check_registered(state: ModelState, change: Change) -> None:
     version = _version(change, "version")
     if version in state.versions:
         raise RuleError(f"version {version} of {state.model!r} is already registered; a version never changes")
+    try:
+        check_digest(str(change.payload.get("manifest")))
+    except InvalidNameError as error:
+        raise RuleError(f"a {change.kind} commit needs manifest: the digest of a file") from error
 
 
 def _check_about(state: ModelState, change: Change, version: Version) -> None:
@@ -68,7 +72,7 @@ def _check_about(state: ModelState, change: Change, version: Version) -> None:
         case Kind.APPROVED:
             _check_in_use(state, version)
             if change.actor in version.approvals:
-                raise RuleError(f"{change.actor} has approved {what} already, with commit {version.approvals[change.actor]}")
+                raise RuleError(f"{change.actor!r} has approved {what} already, with commit {version.approvals[change.actor]}")
         case Kind.EVIDENCE:
             _check_named(change, "name")
             _check_file(change)
@@ -154,7 +158,7 @@ def _version(change: Change, key: str) -> int:
 
 def _number(payload: JsonObject, key: str, kind: Kind) -> int:
     version = payload.get(key)
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= MAX_VERSION:
         raise RuleError(f"a {kind} commit needs {key}: a version number, 1 or more")
     return version
 

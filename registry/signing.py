@@ -5,7 +5,6 @@ PEM files as openssl writes them. Imports `cryptography`, so it is imported only
 """
 
 import base64
-import binascii
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,6 +44,10 @@ class Signer:
         raw = self.key.sign(_covered(value))
         return {**value, SIGNATURE: {"key": self.fingerprint, "ed25519": base64.b64encode(raw).decode()}}
 
+    def trust(self) -> "Trust":
+        """Trust in this key alone."""
+        return Trust({self.fingerprint: self.key.public_key()}, {self.fingerprint: "this key"})
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -68,7 +71,7 @@ class Trust:
             raise SignatureError(f"{what} is signed by key {fingerprint[:_SHORT]}, which is not trusted here; trusted: {known}")
         try:
             self.keys[fingerprint].verify(base64.b64decode(str(signature.get("ed25519")), validate=True), _covered(value))
-        except (InvalidSignature, binascii.Error) as error:
+        except (InvalidSignature, ValueError) as error:
             name = self.names[fingerprint]
             raise SignatureError(f"the signature of {what} is not that of key {name!r}: it was changed after it was signed") from error
         return self.names[fingerprint]
@@ -80,6 +83,8 @@ def generate(private: Path) -> Path:
     Raises:
         KeyFileError: if one of the files exists, or cannot be written.
     """
+    if not private.name:
+        raise KeyFileError(f"{str(private)!r} is no file: name one, e.g. ana{PRIVATE_SUFFIX}")
     public = private.with_suffix(PUBLIC_SUFFIX)
     if public == private:
         raise KeyFileError(f"{private} is where the public key would go: name the private key something else, e.g. {private.stem}.key")

@@ -7,9 +7,9 @@ from datetime import datetime
 from registry.commit import Commit, Kind
 from registry.errors import FormatError, VersionUnknownError
 from registry.fields import integer, reading, text
-from registry.names import PRODUCTION, STAGING
+from registry.names import MAX_VERSION, PRODUCTION, STAGING, check_digest
 from registry.route import CANARY, SHADOW, STABLE, Route, parse_target
-from registry.version import Version, Versions
+from registry.version import Version, Versions, evidence
 
 ROUTES_KEPT = 100
 """So many rollbacks in a row are possible; a state that kept every route for ever would grow with the log."""
@@ -114,7 +114,7 @@ def _registered(commit: Commit) -> Version:
     with reading("a registration"):
         return Version(
             number=_number(commit),
-            manifest=text(commit.payload, "manifest"),
+            manifest=check_digest(text(commit.payload, "manifest")),
             seq=commit.seq,
             registered=commit.time,
             actor=commit.change.actor,
@@ -133,11 +133,15 @@ def _decided(version: Version, commit: Commit) -> Version:
         case Kind.OVERRIDDEN:
             return replace(version, overrides={**version.overrides, text(commit.payload, "gate"): commit.seq})
         case _:
-            return replace(version, evidence={**version.evidence, text(commit.payload, "name"): commit.seq})
+            with reading("evidence"):
+                return replace(version, evidence={**version.evidence, text(commit.payload, "name"): evidence(commit.seq, commit.payload)})
 
 
 def _number(commit: Commit) -> int:
-    return integer(commit.payload, "version", 1)
+    number = integer(commit.payload, "version", 1)
+    if number > MAX_VERSION:
+        raise ValueError(f"version numbers end at {MAX_VERSION}")
+    return number
 
 
 def _known(registered: Versions) -> str:

@@ -19,6 +19,7 @@ from registry.names import (
     manifest_key,
     parse_blob_key,
     parse_checkpoint_key,
+    parse_commit_key,
     parse_manifest_key,
     trash_key,
 )
@@ -60,7 +61,7 @@ def unused(registry: Registry) -> tuple[Unused, ...]:
     # Listed before the logs are read: what is not in the list is not removed, however the logs go on.
     entries = sorted(registry.store.entries(), key=lambda entry: entry.key)
     useless, wanted = _checkpoints(entries)
-    used = _referred_to(registry) | _groups(registry, wanted)
+    used = _referred_to(registry, entries) | _groups(registry, wanted)
     found = ((entry, _kind(entry, used, useless)) for entry in entries if entry.modified < limit)
     return tuple(Unused(entry, what) for entry, what in found if what)
 
@@ -87,7 +88,7 @@ def _empty_trash(registry: Registry, known: Mapping[str, Unused]) -> Swept:
     entries = sorted(registry.store.entries(), key=lambda entry: entry.key)
     if not any(entry.key.startswith(TRASH) for entry in entries):
         return Swept((), (), ())
-    limit, used = registry.clock() - GRACE, _referred_to(registry) | _groups(registry, _checkpoints(entries)[1])
+    limit, used = registry.clock() - GRACE, _referred_to(registry, entries) | _groups(registry, _checkpoints(entries)[1])
     deleted, waiting, put_back = [], [], []
     for entry in [entry for entry in entries if entry.key.startswith(TRASH)]:
         key = entry.key.removeprefix(TRASH)
@@ -103,19 +104,32 @@ def _empty_trash(registry: Registry, known: Mapping[str, Unused]) -> Swept:
     return Swept(tuple(deleted), tuple(waiting), tuple(put_back))
 
 
-def _referred_to(registry: Registry) -> set[str]:
-    """The keys of all manifests and blobs that a commit names."""
-    return {key for model in registry.logs.models() for key in _named_in(registry, model)}
+def _referred_to(registry: Registry, entries: list[Entry]) -> set[str]:
+    """The keys of all manifests and blobs that a commit names.
+
+    Of every model of which there is a commit or a checkpoint, not only of those whose first commit can be read: a damaged log must not make
+    what it refers to look unused.
+    """
+    newest: dict[str, int] = {}
+    for entry in entries:
+        if place := parse_commit_key(entry.key) or parse_checkpoint_key(entry.key):
+            newest[place[0]] = max(place[1], newest.get(place[0], 0))
+    return {key for model, seq in sorted(newest.items()) for key in _named_in(registry, model, seq)}
 
 
-def _named_in(registry: Registry, model: str) -> Iterator[str]:
+def _named_in(registry: Registry, model: str, newest: int) -> Iterator[str]:
+    read = 0
+    registry.state(model)  # refuses a log that does not fold, or has lost the commit of its checkpoint
     for entry in registry.log(model):
+        read = entry.seq
         if entry.kind is Kind.EVIDENCE:
             yield blob_key(str(entry.payload["sha256"]))
         elif entry.kind is Kind.REGISTERED:
             key = manifest_key(model, int(str(entry.payload["version"])))
             yield key
             yield from _named_by(registry, key)
+    if read < newest:
+        raise CorruptError(f"the log of {model!r} cannot be read from commit {read + 1} on: nothing is removed; run verify")
 
 
 def _named_by(registry: Registry, key: str) -> Iterator[str]:

@@ -6,32 +6,49 @@ group that a checkpoint named is loaded when one of its versions is asked for.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
 from registry import canonical
-from registry.canonical import JsonObject
+from registry.canonical import Json, JsonObject
 from registry.errors import FormatError
 from registry.fields import integer, mapping, reading, text
+from registry.names import check_digest
 from registry.times import format_time, parse_time
 
 GROUP = 64
 
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
+_NO_EVIDENCE: Mapping[str, "Evidence"] = MappingProxyType({})
+_DIGITS = 15
+"""Of a version's number, at most."""
 
 
 def _nothing() -> Mapping[str, int]:
     return _NOTHING
 
 
+def _no_evidence() -> Mapping[str, "Evidence"]:
+    return _NO_EVIDENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The file that speaks last under a name: the commit that attached it, its sha256 and its size in bytes."""
+
+    seq: int
+    sha256: str
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """A registered version, the commit that made it visible, and what was decided about it since.
 
-    `evidence`, `sign_offs` and `overrides` give, for each name (of the evidence, the checklist's item, the gate), the number of the commit
-    that speaks last; `approvals`, for each actor, the number of the commit that approved.
+    `evidence` gives the newest file of each name; `sign_offs` and `overrides` give, for each checklist's item and each gate, the number of
+    the commit that speaks last; `approvals`, for each actor, the number of the commit that approved.
     """
 
     number: int
@@ -41,7 +58,7 @@ class Version:
     registered: datetime
     actor: str
     reason: str
-    evidence: Mapping[str, int] = field(default_factory=_nothing)
+    evidence: Mapping[str, Evidence] = field(default_factory=_no_evidence)
     approvals: Mapping[str, int] = field(default_factory=_nothing)
     sign_offs: Mapping[str, int] = field(default_factory=_nothing)
     overrides: Mapping[str, int] = field(default_factory=_nothing)
@@ -50,7 +67,9 @@ class Version:
 
     def to_json(self) -> JsonObject:
         """As it stands in a checkpoint; `parse(number, version.to_json()) == version`."""
-        decided = {name: dict(getattr(self, name)) for name in _DECIDED if getattr(self, name)}
+        decided: dict[str, Json] = {name: dict(getattr(self, name)) for name in _DECIDED if getattr(self, name)}
+        if self.evidence:
+            decided["evidence"] = {name: asdict(item) for name, item in self.evidence.items()}
         retired = {} if self.retired is None else {"retired": self.retired}
         return {
             "manifest": self.manifest,
@@ -63,7 +82,16 @@ class Version:
         }
 
 
-_DECIDED = ("evidence", "approvals", "sign_offs", "overrides")
+_DECIDED = ("approvals", "sign_offs", "overrides")
+
+
+def evidence(seq: int, value: JsonObject) -> Evidence:
+    """What a payload, or a checkpoint, says of a file that commit `seq` attached.
+
+    Raises:
+        KeyError, TypeError, InvalidNameError: if a field is missing or wrong.
+    """
+    return Evidence(seq, check_digest(text(value, "sha256")), integer(value, "size", 0))
 
 
 def parse(number: int, value: JsonObject) -> Version:
@@ -81,6 +109,9 @@ def parse(number: int, value: JsonObject) -> Version:
             actor=text(value, "actor"),
             reason=text(value, "reason"),
             retired=integer(value, "retired", 1) if "retired" in value else None,
+            evidence={
+                name: evidence(integer(item, "seq", 1), item) for name, item in mapping({"evidence": {}, **value}, "evidence", dict).items()
+            },
             **{name: mapping(value, name, int) for name in _DECIDED if name in value},
         )
 
@@ -167,6 +198,6 @@ class Versions(Mapping[int, Version]):
 
 def _numbered(value: JsonObject) -> Iterator[tuple[str, JsonObject]]:
     for number, item in value.items():
-        if not number.isdigit() or not isinstance(item, Mapping):
+        if not (number.isascii() and number.isdecimal()) or len(number) > _DIGITS or not isinstance(item, Mapping):
             raise FormatError(f"a checkpoint names a version {number[:20]!r}")
         yield number, item

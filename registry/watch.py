@@ -78,7 +78,8 @@ def follow(registry: Registry, model: str | None = None, after: int | None = Non
     # First watch, then look: what comes in between is seen by one of the two.
     with contextlib.closing(watcher_of(registry.store)) as watcher:
         names = [model] if model else registry.models()
-        known = {name: registry.state(name).seq if after is None else after for name in names}
+        newest = {name: registry.state(name).seq for name in names}
+        known = newest if after is None else dict.fromkeys(names, after)
         yield from new_commits(registry, watcher, known, model)
 
 

@@ -1,5 +1,6 @@
 """`tidegate promote`, `rollback` and `route`: through the control plane if one is named, else the same rules in this process."""
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -96,11 +97,14 @@ def route(
     _write(views.commit(commit), f"{model}: production is {' '.join(split)}", as_json=as_json)
 
 
+_SHARE = re.compile(r"[0-9]{1,12}(=[0-9]{1,3})?")
+
+
 def _target(split: list[str], shadows: list[int]) -> Target:
     weights: dict[int, int] = {}
     for part in split:
         version, _, weight = part.partition("=")
-        if not version.isdecimal() or not (weight or str(WHOLE)).isdecimal() or int(version) in weights:
+        if not _SHARE.fullmatch(part) or int(version) in weights:
             raise InputError(f"--split {part!r} is not VERSION=PERCENT, with each version once: write e.g. --split 3=90 --split 4=10")
         weights[int(version)] = int(weight or WHOLE)
     return Target(next(iter(weights)), weights, tuple(shadows))

@@ -12,8 +12,9 @@ from clients.cli.options import AsJson, Model, RegistryUrl, TrustedKeys, Version
 from registry import compare as comparing
 from registry import views
 from registry.canonical import Json, JsonObject
-from registry.commit import Commit
+from registry.commit import Commit, Kind
 from registry.location import Keys, open_registry
+from registry.route import parse_target
 from registry.times import format_time, parse_time
 
 app = typer.Typer(
@@ -33,9 +34,13 @@ _COLUMNS = ("seq", "time", "kind", "version", "actor", "reason")
 
 
 @app.command("list")
-def list_models(registry: RegistryUrl = options.DEFAULT_REGISTRY, as_json: AsJson = False) -> None:  # noqa: FBT002 -- a flag
+def list_models(
+    registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    trusted_keys: TrustedKeys = None,
+    as_json: AsJson = False,  # noqa: FBT002 -- a flag
+) -> None:
     """Every model: how many versions, what is live, when it last changed."""
-    models = views.models(open_registry(registry))
+    models = views.models(open_registry(registry, keys=Keys(trusted_keys=trusted_keys)))
     if as_json:
         output.write_json(models)
     else:
@@ -66,10 +71,11 @@ def log(
     model: Model,
     version: Annotated[int | None, typer.Option("--version", metavar="N", help="Only what speaks of this version.")] = None,
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """Every change of a model: when, what, who and why. It is the audit log."""
-    opened = open_registry(registry)
+    opened = open_registry(registry, keys=Keys(trusted_keys=trusted_keys))
     opened.state(model)
     entries = opened.log(model) if version is None else opened.history(model, version)
     commits = [views.commit(entry) for entry in entries]
@@ -84,11 +90,12 @@ def at(
     model: Model,
     time: Annotated[str, typer.Argument(metavar="TIME", help="ISO 8601; without an offset it is UTC.", show_default=False)],
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """What was live at a time in the past."""
     moment = _moment(time)
-    state = open_registry(registry).state_at(model, moment)
+    state = open_registry(registry, keys=Keys(trusted_keys=trusted_keys)).state_at(model, moment)
     if as_json:
         output.write_json({"at": format_time(moment), **views.state(state)})
     else:
@@ -102,6 +109,7 @@ def compare(
     first: Version,
     second: Annotated[int, typer.Argument(metavar="OTHER", help="Number of the version to compare it with.", show_default=False)],
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """Two versions side by side: what their trainer stated, which files differ, what was decided about each.
@@ -110,7 +118,7 @@ def compare(
     Example:
       tidegate registry compare churn 1 2
     """
-    opened = open_registry(registry)
+    opened = open_registry(registry, keys=Keys(trusted_keys=trusted_keys))
     found = comparing.compare(opened.state(model), opened.manifest(model, first), opened.manifest(model, second))
     if as_json:
         output.write_json(views.comparison(found))
@@ -125,8 +133,11 @@ def compare(
 @app.command()
 def watch(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.", show_default=False)] = None,
-    since: Annotated[int | None, typer.Option("--since", metavar="SEQ", help="Begin behind this commit, 0 for all; else with now.")] = None,
+    since: Annotated[
+        int | None, typer.Option("--since", metavar="SEQ", min=0, help="Begin behind this commit, 0 for all; else with now.")
+    ] = None,
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """Write every new commit as it comes, one a line, until it is interrupted; with --json one object a line.
@@ -138,7 +149,7 @@ def watch(
     from registry.watch import follow  # noqa: PLC0415 -- asks the system for its C library
 
     with suppress(KeyboardInterrupt):
-        for entry in follow(open_registry(registry), model, since):
+        for entry in follow(open_registry(registry, keys=Keys(trusted_keys=trusted_keys)), model, since):
             _write_commit(entry, as_json=as_json)
 
 
@@ -187,12 +198,12 @@ def _subject(entry: JsonObject) -> Json:
     """What a commit is about, in a cell: a version, or a route with its weights."""
     payload = entry["payload"]
     assert isinstance(payload, dict)  # noqa: S101 -- the same
-    split, shadows = payload.get("split"), payload.get("shadows")
-    if not split and not shadows:
-        subject: Json = payload.get("version", payload.get("stable"))
+    if entry["kind"] not in {Kind.ROUTED, Kind.ROLLED_BACK}:
+        subject: Json = payload.get("version")
         return subject
-    weights = " ".join(f"{version}={weight}" for version, weight in split.items()) if isinstance(split, dict) else str(payload["stable"])
-    return f"{weights} shadow {','.join(map(str, shadows))}" if isinstance(shadows, list) else weights
+    target = parse_target(payload)
+    weights = " ".join(f"{version}={weight}" for version, weight in target.split.items()) if len(target.split) > 1 else str(target.stable)
+    return f"{weights} shadow {','.join(map(str, target.shadows))}" if target.shadows else weights
 
 
 def _short(value: Json) -> output.Cell:

@@ -58,6 +58,7 @@ def verify(
 
 def gc(
     registry: RegistryUrl = options.DEFAULT_REGISTRY,
+    trusted_keys: TrustedKeys = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this nothing is changed.")] = False,  # noqa: FBT002 -- a flag
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
@@ -71,7 +72,7 @@ def gc(
       tidegate registry gc
       tidegate registry gc --delete
     """
-    opened = open_registry(registry)
+    opened = open_registry(registry, keys=Keys(trusted_keys=trusted_keys))
     if not delete:
         found = sweep.unused(opened)
         _write_unused(found, f"{_total(found)} would be removed; --delete does", as_json=as_json)

@@ -10,7 +10,7 @@ from clients.cli.actor import user_name
 from clients.cli.errors import InputError
 from clients.cli.options import AsJson, Model, Reason, RegistryUrl, SigningKey, TrustedKeys, Version
 from registry import archive
-from registry.location import Keys, create_registry, open_registry
+from registry.location import Keys, create_registry, open_registry, trust_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,6 +34,8 @@ def export_version(
       tidegate registry export churn 2 --out churn-2.tidegate
     """
     target = out or Path(f"{model}-{version}.tidegate")
+    if not target.name:
+        raise InputError(f"--out {str(out)!r} is no file: name one, e.g. {model}-{version}.tidegate")
     size = archive.export(open_registry(registry, keys=Keys(trusted_keys=trusted_keys)), model, version, target)
     if as_json:
         output.write_json({"file": str(target), "bytes": size})
@@ -60,8 +62,9 @@ def import_version(
     """
     if not file.is_file():
         raise InputError(f"{file} is no file")
-    opened = create_registry(registry, keys=Keys(signing_key, trusted_keys))
-    found = archive.read(file, opened.trust)
+    keys = Keys(signing_key, trusted_keys)
+    found = archive.read(file, trust_of(keys))
+    opened = create_registry(registry, keys=keys)
     name = model or found.manifest.model
     version = archive.register(opened, found, name, actor=user_name(), reason=reason)
     if as_json:

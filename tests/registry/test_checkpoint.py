@@ -11,7 +11,7 @@ from registry import checkpoint
 from registry.errors import FormatError
 from registry.route import Route, Target
 from registry.state import ModelState
-from registry.version import GROUP, Version, Versions
+from registry.version import GROUP, Evidence, Version, Versions
 from tests.registry.strategies import digests, texts, times
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -25,7 +25,8 @@ versions = st.builds(
     times,
     texts,
     texts,
-    *[decided] * 4,
+    st.dictionaries(texts, st.builds(Evidence, st.integers(1, 1 << 40), digests, st.integers(0, 1 << 40)), max_size=3),
+    *[decided] * 3,
     st.none() | st.integers(1, 9),
 )
 targets = st.builds(

@@ -15,13 +15,14 @@ import pytest
 from registry import checkpoint
 from registry.commit import Change, Kind
 from registry.disk import Disk
-from registry.errors import CorruptError
+from registry.errors import CorruptError, ModelUnknownError
 from registry.local_store import LocalStore
 from registry.location import open_registry, shared_guard
-from registry.names import TRASH, blob_key, checkpoint_key, manifest_key, trash_key
+from registry.names import TRASH, blob_key, checkpoint_key, commit_key, manifest_key, trash_key
 from registry.registry import Registry
 from registry.sweep import GRACE, sweep, unused
 from registry.verify import examine
+from tests.load.registry_bench import unsynced
 from tests.registry.helpers import ACTOR, MODEL, bundle, files, new_registry, register
 
 
@@ -86,14 +87,33 @@ def test_nothing_younger_than_an_hour_is_touched(root: Path) -> None:
     assert (root / young).exists()
 
 
-def test_old_checkpoints_go_but_for_the_newest_two_and_one_in_thirty_two(root: Path) -> None:
-    registry = open_registry(str(root))
-    head = registry.state(MODEL)
-    seqs = [number * checkpoint.EVERY for number in (1, 2, 31, 32, 33, 34)]
-    for seq in seqs:
-        registry.store.put_if_absent(checkpoint_key(MODEL, seq), [checkpoint.encode(replace(head, seq=seq))])
+def test_old_checkpoints_go_but_for_the_newest_two_and_one_in_thirty_two(tmp_path: Path) -> None:
+    registry = unsynced(tmp_path / "long")
+    register(registry)
+    while registry.note(MODEL, actor=ACTOR, reason="on").seq < 34 * checkpoint.EVERY:
+        pass
+    before = registry.state(MODEL)
     swept = sweep(later(registry))
-    assert sorted(item.entry.key for item in swept.deleted) == [checkpoint_key(MODEL, seq) for seq in seqs[:3]]
+    assert {item.what for item in swept.deleted} == {"checkpoint"}
+    assert len(swept.deleted) == 31
+    left = sorted(registry.store.list(f"models/{MODEL}/checkpoints/"))
+    assert left == [checkpoint_key(MODEL, number * checkpoint.EVERY) for number in (32, 33, 34)]
+    assert open_registry(str(tmp_path / "long")).state(MODEL) == before
+    assert examine(registry.store).problems == ()
+
+
+@pytest.mark.parametrize("lost", [(1,), (1, 2, 3, 4), (3,), (6,), (3, 4, 5, 6), (1, 2, 3, 4, 5, 6)])
+def test_nothing_goes_that_a_lost_commit_or_one_behind_it_refers_to(root: Path, lost: tuple[int, ...]) -> None:
+    open_registry(str(root)).checkpoint(MODEL)
+    left_behind(root)
+    for path in root.rglob("*"):
+        os.utime(path, (0, 0))
+    for seq in lost:
+        (root / commit_key(MODEL, seq)).unlink()
+    before = files(root)
+    with pytest.raises((CorruptError, ModelUnknownError)):
+        sweep(open_registry(str(root)))
+    assert files(root) == before
 
 
 def test_where_a_manifest_or_a_log_cannot_be_read_nothing_goes(root: Path) -> None:
