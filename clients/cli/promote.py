@@ -105,7 +105,7 @@ def _target(split: list[str], shadows: list[int]) -> Target:
     for part in split:
         version, _, weight = part.partition("=")
         if not _SHARE.fullmatch(part) or int(version) in weights:
-            raise InputError(f"--split {part!r} is not VERSION=PERCENT, with each version once: write e.g. --split 3=90 --split 4=10")
+            raise InputError(f"--split {part[:40]!r} is not VERSION=PERCENT, with each version once: write e.g. --split 3=90 --split 4=10")
         weights[int(version)] = int(weight or WHOLE)
     return Target(next(iter(weights)), weights, tuple(shadows))
 
