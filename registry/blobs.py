@@ -24,6 +24,7 @@ class Blobs:
     def __init__(self, store: Store, guard: Guard) -> None:
         self._store = store
         self._guard = guard
+        self._found: set[str] = set()
 
     def put(self, name: str, content: Content) -> File:
         """Store the content of the file `name`, unless it is there already.
@@ -48,7 +49,18 @@ class Blobs:
             # Nobody is told that something is stored on the word of a name: what is there may be damaged since.
             for _ in self.open(file.sha256):
                 pass
+            self._found.add(file.sha256)
         return file
+
+    def keep(self, name: str, content: Content, file: File) -> None:
+        """Put again what `put` found there already, in case it is gone.
+
+        To be called after the commit that refers to it: from then on a sweep keeps it, until then it may have taken it for a leftover.
+        Raises as `put`.
+        """
+        if file.sha256 in self._found:
+            self._found.discard(file.sha256)
+            self.put(name, content)
 
     def get(self, digest: str) -> bytes:
         """The bytes with this sha256.

@@ -167,6 +167,8 @@ class Registry:
         version, digest = self._put_manifest(model, stored, facts)
         change = Change(Kind.REGISTERED, {"version": version, "manifest": digest}, actor, reason)
         self.logs.append(model, lambda _: change)
+        for name, content in files.items():
+            self.blobs.keep(name, content, stored[name])
         return version
 
     def attach(self, model: str, version: int, name: str, content: Content, *, actor: str, reason: str) -> Commit:
@@ -180,7 +182,9 @@ class Registry:
         draft: JsonObject = {"version": version, "name": name, "sha256": "0" * 64, "size": 0}
         rules.check(self.state(model), Change(Kind.EVIDENCE, draft, actor, reason))
         file = self.blobs.put(f"evidence.{name}", content)
-        return self._change(model, Kind.EVIDENCE, {**draft, "sha256": file.sha256, "size": file.size}, actor, reason)
+        entry = self._change(model, Kind.EVIDENCE, {**draft, "sha256": file.sha256, "size": file.size}, actor, reason)
+        self.blobs.keep(f"evidence.{name}", content, file)
+        return entry
 
     def approve(self, model: str, version: int, *, actor: str, reason: str) -> Commit:
         """Record that `actor` approves of a version.

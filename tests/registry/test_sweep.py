@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -236,3 +236,28 @@ sweep(open_registry(sys.argv[1]))
 
 def _evidence(digest: str) -> Change:
     return Change(Kind.EVIDENCE, {"version": 1, "name": "late", "sha256": digest, "size": 13}, ACTOR, "late")
+
+
+@pytest.mark.parametrize("what", ["bundle", "evidence"])
+def test_what_was_swept_before_the_commit_that_refers_to_it_is_put_again(root: Path, what: str) -> None:
+    """As on an object store, which cannot tell that a writer relies on what it found."""
+
+    class Swept(LocalStore):
+        """A folder in which a sweep takes everything unused away just before a commit is made."""
+
+        def put_if_absent(self, key: str, chunks: Iterable[bytes]) -> bool:
+            if "/log/" in key:
+                for digest in left:
+                    self.delete(blob_key(digest))
+            return super().put_if_absent(key, chunks)
+
+    registry = open_registry(str(root))
+    left = [registry.blobs.put("left", content).sha256 for content in (bundle("swept")["model.onnx"], b"evidence that was swept")]
+    writer = on_time(Swept(root))
+    if what == "bundle":
+        version = writer.register(MODEL, bundle("swept"), {}, actor=ACTOR, reason="late")
+        assert registry.read(MODEL, version, "model.onnx") == bundle("swept")["model.onnx"]
+    else:
+        writer.attach(MODEL, 1, "late.json", b"evidence that was swept", actor=ACTOR, reason="late")
+        assert registry.evidence(MODEL, 1, "late.json") == b"evidence that was swept"
+    assert examine(registry.store).problems == ()
