@@ -60,7 +60,8 @@ class Blobs:
         """
         if file.sha256 in self._found:
             self._found.discard(file.sha256)
-            self.put(name, content)
+            if next(self._store.open(blob_key(file.sha256)) or iter(()), None) is None:
+                self.put(name, content)
 
     def get(self, digest: str) -> bytes:
         """The bytes with this sha256.
