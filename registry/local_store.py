@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from io import FileIO
@@ -172,7 +173,7 @@ class LocalStore:
             # Young again: what a writer is about to refer to must not be swept away as a leftover. Fails for another user's file.
             with contextlib.suppress(PermissionError):
                 os.utime(path)
-            if not path.is_file():
+            if not stat.S_ISREG(path.stat().st_mode):
                 raise StoreError(f"{path} is not a file: something else was put where a value belongs; run verify")
         except FileNotFoundError:
             return False
