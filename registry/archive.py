@@ -7,7 +7,6 @@
 The same version gives the same bytes, whoever exports it and whenever.
 """
 
-import hashlib
 import io
 import os
 import secrets
@@ -23,7 +22,7 @@ from registry.canonical import JsonObject
 from registry.errors import CorruptError, FormatError, StoreError
 from registry.fields import integer, reading, text
 from registry.local_store import store_error
-from registry.manifest import File, Manifest
+from registry.manifest import Digest, File, Manifest
 from registry.names import check_digest, check_name
 from registry.registry import Registry
 from registry.store import TEMPORARY
@@ -37,6 +36,8 @@ HEADER, MANIFEST, FILES = "bundle.json", "manifest.json", "files/"
 MAX_JSON = 16 << 20
 """Bytes a header or a manifest may have: they are read whole."""
 _CHUNK = 1 << 20
+_DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError)
+"""What tarfile raises at an archive that is none, or no longer."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class _Reader:
 def _opened(path: Path) -> tarfile.TarFile:
     try:
         return tarfile.open(path, "r:")
-    except (tarfile.TarError, ValueError, OverflowError) as error:
+    except _DAMAGED as error:
         raise FormatError(f"{path} is not the archive of a version: tidegate registry export makes one") from error
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
@@ -188,7 +189,7 @@ def _opened(path: Path) -> tarfile.TarFile:
 def _names(tar: tarfile.TarFile) -> list[str]:
     try:
         return tar.getnames()
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except _DAMAGED as error:
         raise CorruptError("the archive is cut off or damaged: copy it again") from error
 
 
@@ -213,7 +214,7 @@ def _content(tar: tarfile.TarFile, name: str, limit: int | None) -> Iterator[byt
             yield chunk
     except KeyError as error:
         raise FormatError(f"this is not the archive of a version: it has no {name}") from error
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except _DAMAGED as error:
         raise CorruptError(f"the archive is cut off or damaged at {name}: copy it again") from error
     except OSError as error:
         raise StoreError(f"cannot read {name} in the archive: {error.strerror or error}") from error
@@ -228,10 +229,7 @@ def _check_header(header: JsonObject, raw: bytes, found: Manifest) -> None:
 
 def _checked(tar: tarfile.TarFile, name: str, file: File) -> Iterator[bytes]:
     """The bytes of a file of the bundle; that they are not what the manifest says is known, and raised, at the end."""
-    digest, size = hashlib.sha256(), 0
-    for chunk in _content(tar, FILES + name, None):
-        digest.update(chunk)
-        size += len(chunk)
-        yield chunk
-    if File(digest.hexdigest(), size) != file:
+    digest = Digest()
+    yield from digest.over(_content(tar, FILES + name, None))
+    if digest.file() != file:
         raise CorruptError(f"{name} in the archive is not what its manifest says: it was changed after it was exported")

@@ -1,13 +1,12 @@
 """The files of bundles and evidence on a store: put once by their sha256, hashed again whenever they are read. Nothing of models here."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 from registry import bundle, canonical
 from registry.errors import CorruptError, StoreError
-from registry.manifest import File
+from registry.manifest import Digest, File
 from registry.names import blob_key
 from registry.onnx_guard import Guard
 from registry.store import Store, get_one
@@ -35,7 +34,7 @@ class Blobs:
             CorruptError: if the content changes while it is read.
             StoreError: if it cannot be read or stored.
         """
-        digest = _Digest()
+        digest = Digest()
         if name == bundle.MODEL:
             self._guard.check(digest.over(_parts(content)))
         elif name in bundle.PARSED:
@@ -83,26 +82,10 @@ class Blobs:
         found = self._store.open(blob_key(digest))
         if found is None:
             raise CorruptError(f"blob {digest} is missing: run verify")
-        hashed = _Digest()
+        hashed = Digest()
         yield from hashed.over(found)
         if hashed.file().sha256 != digest:
             raise CorruptError(f"blob {digest} is corrupt: run verify")
-
-
-class _Digest:
-    """Hashes what passes through."""
-
-    def __init__(self) -> None:
-        self._digest, self._size = hashlib.sha256(), 0
-
-    def over(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            self._digest.update(chunk)
-            self._size += len(chunk)
-            yield chunk
-
-    def file(self) -> File:
-        return File(self._digest.hexdigest(), self._size)
 
 
 def _parts(content: Content) -> Iterator[bytes]:
@@ -121,7 +104,7 @@ def _parts(content: Content) -> Iterator[bytes]:
 
 def _unchanged(chunks: Iterator[bytes], name: str, expected: str) -> Iterator[bytes]:
     """Pass `chunks` on; raise at the end, which undoes the write, if they are not what was hashed before."""
-    digest = _Digest()
+    digest = Digest()
     yield from digest.over(chunks)
     if digest.file().sha256 != expected:
         raise CorruptError(f"{name} changed while it was being registered: nothing was registered; try again when it is complete")

@@ -63,10 +63,9 @@ class Logs:
 
     def models(self) -> list[str]:
         """The names of all models with at least one commit, sorted."""
-        names = sorted(name.removeprefix(MODELS).rstrip("/") for name in self._store.list(MODELS) if name.endswith("/"))
-        named = [name for name in names if is_name(name)]
-        firsts = self._store.get([commit_key(name, 1) for name in named])
-        return [name for name, first in zip(named, firsts, strict=True) if first is not None]
+        names = sorted(model_names(self._store))
+        firsts = self._store.get([commit_key(name, 1) for name in names])
+        return [name for name, first in zip(names, firsts, strict=True) if first is not None]
 
     def commits(self, model: str, after: int = 0) -> Iterator[Commit]:
         """The commits of a model with a number above `after`, in order.
@@ -215,8 +214,7 @@ class Logs:
 
     def _newest_checkpoint(self, model: str, moment: datetime | None) -> ModelState:
         """The state at the newest checkpoint (not later than `moment`) that can be read and, where that matters, trusted."""
-        places = (parse_checkpoint_key(key) for key in self._store.list(checkpoint_prefix(model)))
-        numbers = sorted(place[1] for place in places if place)
+        numbers = sorted(checkpoints_of(self._store, model))
         if moment is not None:
             numbers = numbers[: bisect_right(numbers, moment, key=lambda seq: self.commit(model, seq).time)]
         for seq in reversed(numbers):
@@ -234,8 +232,7 @@ class Logs:
 
     def _trusted_checkpoint(self, model: str) -> Checkpoint | None:
         """The newest checkpoint that trust vouches for."""
-        places = (parse_checkpoint_key(key) for key in self._store.list(checkpoint_prefix(model)))
-        found = (self._parsed_checkpoint(model, seq) for seq in sorted((place[1] for place in places if place), reverse=True))
+        found = (self._parsed_checkpoint(model, seq) for seq in sorted(checkpoints_of(self._store, model), reverse=True))
         return next((said for said in found if said), None)
 
     def _read_checkpoint(self, model: str, seq: int) -> ModelState | None:
@@ -300,6 +297,18 @@ class Logs:
         if self._trust:
             self._trust.check(entry.value, f"commit {entry.seq} of {entry.model!r}")
         return entry
+
+
+def model_names(store: Store) -> list[str]:
+    """The names under which there is anything about a model, in no order."""
+    names = (name.removeprefix(MODELS).rstrip("/") for name in store.list(MODELS) if name.endswith("/"))
+    return [name for name in names if is_name(name)]
+
+
+def checkpoints_of(store: Store, model: str) -> list[int]:
+    """The commits of which there are checkpoints, in no order."""
+    places = (parse_checkpoint_key(key) for key in store.list(checkpoint_prefix(model)))
+    return [place[1] for place in places if place]
 
 
 def _spread(attempt: int) -> float:

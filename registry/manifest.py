@@ -1,6 +1,7 @@
 """Which files a version has, by digest, and the facts about them. No I/O here."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,6 +23,24 @@ class File:
 
     sha256: str
     size: int
+
+
+class Digest:
+    """Tells the sha256 and the size of what passes through."""
+
+    def __init__(self) -> None:
+        self._digest, self._size = hashlib.sha256(), 0
+
+    def over(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """`chunks`, taken note of."""
+        for chunk in chunks:
+            self._digest.update(chunk)
+            self._size += len(chunk)
+            yield chunk
+
+    def file(self) -> File:
+        """What passed so far, as a file."""
+        return File(self._digest.hexdigest(), self._size)
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,6 @@ class Registry:
             ModelUnknownError, VersionUnknownError: if it is not registered.
             RuleError: if the name is not allowed.
         """
-        self.state(model).version(version)
         draft: JsonObject = {"version": version, "name": name, "sha256": "0" * 64, "size": 0}
         rules.check(self.state(model), Change(Kind.EVIDENCE, draft, actor, reason))
         file = self.blobs.put(f"evidence.{name}", content)

@@ -5,7 +5,6 @@ checkpoint of them, that a model is gone, or that a log was rewritten by someone
 three, trusted keys the last.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,7 +14,7 @@ from registry.audit import Findings, Problem, audit
 from registry.checkpoint import Checkpoint
 from registry.commit import Kind
 from registry.errors import FormatError, RegistryError, SignatureError
-from registry.manifest import File, Manifest
+from registry.manifest import Digest, File, Manifest
 from registry.names import (
     MARKER,
     MARKER_FORMAT,
@@ -203,12 +202,10 @@ class _Examination:
         parts = self._store.open(key)
         if parts is None:
             return None
-        digest, size = hashlib.sha256(), 0
-        for part in parts:
-            digest.update(part)
-            size += len(part)
+        digest = Digest()
+        for part in digest.over(parts):
             self._read(len(part))
-        return File(digest.hexdigest(), size)
+        return digest.file()
 
 
 def describe(report: Report) -> Iterator[str]:

@@ -18,7 +18,8 @@ from registry.commit import Commit
 from registry.errors import StoreError
 from registry.local_store import LocalStore
 from registry.location import open_store
-from registry.names import MODELS, checkpoint_prefix, commit_key, is_name, parse_checkpoint_key
+from registry.log import checkpoints_of, model_names
+from registry.names import commit_key
 from registry.registry import Registry
 from registry.store import TEMPORARY, Store, get_one
 
@@ -139,8 +140,7 @@ class PollingWatcher:
     def _look(self) -> Mapping[str, int] | None:
         """The number of the newest commit of every model; None if the storage does not answer."""
         try:
-            names = [name.removeprefix(MODELS).rstrip("/") for name in self._store.list(MODELS) if name.endswith("/")]
-            self._last = {name: self._newest(name, self._last.get(name, 0)) for name in names if is_name(name)}
+            self._last = {name: self._newest(name, self._last.get(name, 0)) for name in model_names(self._store)}
         except StoreError:
             return None
         return self._last
@@ -148,8 +148,7 @@ class PollingWatcher:
     def _newest(self, model: str, last: int) -> int:
         if last == 0 or get_one(self._store, commit_key(model, last)) is None:
             # Not seen before, or not the log that was seen: begin where its newest checkpoint is.
-            places = (parse_checkpoint_key(key) for key in self._store.list(checkpoint_prefix(model)))
-            last = max((place[1] for place in places if place), default=0)
+            last = max(checkpoints_of(self._store, model), default=0)
         while get_one(self._store, commit_key(model, last + 1)) is not None:
             last += 1
         return last
