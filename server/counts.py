@@ -24,12 +24,16 @@ class Histogram:
 
 @dataclass(frozen=True)
 class VersionCounts:
-    """Histograms of one version: whole request, wait in the queue and run in seconds; rows of a batch."""
+    """Of one version: histograms of the whole request, the wait in the queue and the run in seconds, and of the rows of a batch.
+
+    `last_answer` is when its last batch was done, in seconds since 1970; 0 before the first.
+    """
 
     request_seconds: Histogram
     queue_seconds: Histogram
     compute_seconds: Histogram
     batch_rows: Histogram
+    last_answer: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,12 @@ ServerError
     ├── ModelUnknownError          MODEL_UNKNOWN
     ├── VersionUnknownError        VERSION_UNKNOWN
     ├── InputMismatchError         INPUT_MISMATCH
+    ├── UnauthenticatedError       UNAUTHENTICATED
+    ├── PermissionDeniedError      PERMISSION_DENIED
     ├── QueueFullError             QUEUE_FULL
+    ├── DeadlineUnreachableError   DEADLINE_UNREACHABLE
+    ├── RateLimitedError           RATE_LIMITED
+    ├── CancelledError             the caller went away
     ├── DeadlineExceededError      passed in the queue
     ├── ModelLoadingError          MODEL_LOADING
     ├── DrainingError              DRAINING
@@ -33,7 +38,7 @@ class RequestError(ServerError):
     """An answer to the caller. `reason` is machine-readable; `retry_seconds`, if set, says when trying again is sensible."""
 
     reason: ClassVar[str] = ""
-    retry_seconds: ClassVar[float | None] = None
+    retry_seconds: float | None = None
 
 
 class ModelUnknownError(RequestError):
@@ -54,11 +59,49 @@ class InputMismatchError(RequestError):
     reason = "INPUT_MISMATCH"
 
 
+class UnauthenticatedError(RequestError):
+    """No credentials, or none that are known and valid."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(RequestError):
+    """The credentials are good and do not allow this call on this model, or nobody may make it."""
+
+    reason = "PERMISSION_DENIED"
+
+
 class QueueFullError(RequestError):
-    """As many rows wait as may; nothing was computed."""
+    """As many rows or bytes wait as may; nothing was computed."""
 
     reason = "QUEUE_FULL"
     retry_seconds = 0.1
+
+
+class DeadlineUnreachableError(RequestError):
+    """What waits already would take longer than the caller's deadline allows: refused at once instead of answered too late."""
+
+    reason = "DEADLINE_UNREACHABLE"
+
+    def __init__(self, message: str, retry_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class RateLimitedError(RequestError):
+    """The principal asks for more rows a second than it may; `retry_seconds` says when it may again."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, message: str, retry_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class CancelledError(RequestError):
+    """The caller went away before its answer; nobody reads this."""
+
+    reason = "CANCELLED"
 
 
 class DeadlineExceededError(RequestError):

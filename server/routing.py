@@ -11,11 +11,20 @@ from server.loaded_version import LoadedVersion
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model as it is served now: its loaded versions, which one each stage means, and the numbers registered, loaded or not."""
+    """One model as it is served now.
+
+    `versions` are those loaded; `stages` says which one each stage means (for production: the stable one); `registered` are the numbers
+    registered, loaded or not. `split` gives the percent of production traffic of each version that answers it, all of them loaded, and is
+    empty where the stable one answers all; `shadows` are the loaded versions that get a copy. `failures` says why a version that should be
+    loaded is not.
+    """
 
     versions: Mapping[int, LoadedVersion]
     stages: Mapping[str, int]
     registered: tuple[int, ...]
+    split: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    shadows: tuple[int, ...] = ()
+    failures: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def ready(self) -> bool:
