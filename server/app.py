@@ -17,6 +17,7 @@ from server.follower import Follower
 from server.grpcio_transport.transport import GrpcioTransport
 from server.loaded_version import EngineFactory, LoadedVersion, load_folder
 from server.metrics import ServerCollector, serve_metrics, stop_metrics
+from server.model_config import Batching
 from server.onnx_engine import OnnxEngine
 from server.routing import RoutingTable, ServedModel
 from server.service import Service
@@ -50,7 +51,8 @@ def start(settings: Settings) -> Daemon:
     Raises:
         SettingsError: if the registry, the folder or an address is not usable; nothing is left running.
     """
-    service = Service(lambda: transport.counters())  # noqa: PLW0108 -- the transport does not exist yet
+    batching = Batching(settings.max_batch_rows, settings.max_queue_delay)
+    service = Service(lambda: transport.counters(), batching)  # noqa: PLW0108 -- the transport does not exist yet
     transport: Transport = GrpcioTransport(settings, service.calls())
     collector = ServerCollector(transport.counters)
 

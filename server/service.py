@@ -10,25 +10,30 @@ from google.protobuf.message import DecodeError, Message
 from registry import drift
 from registry.bundle import TensorSpec
 from registry.drift import FeatureDrift
+from server import model_config, model_statistics, repository_index
 from server.counts import Counters
-from server.errors import InputMismatchError, ModelLoadingError, VersionUnknownError
+from server.errors import InputMismatchError, ModelLoadingError, PermissionDeniedError, VersionUnknownError
+from server.loaded_version import LoadedVersion
+from server.model_config import PLATFORM, Batching
 from server.routing import RoutingTable
 from tidegate_protos import inference_pb2 as pb
 from tidegate_protos import monitoring_pb2 as monitoring
 
 INFERENCE = "inference.GRPCInferenceService"
 MONITORING = "tidegate.v1.MonitoringService"
-PLATFORM = "onnxruntime_onnx"
+EXTENSIONS = ("model_repository", "model_configuration", "statistics", "schedule_policy")
+"""The extensions of the protocol that are served, by Triton's names for them."""
 
 Call: TypeAlias = Callable[[bytes], bytes]
 Request = TypeVar("Request", bound=Message)
 
 
 class Service:
-    """Answers about what is served. `counters` reads what the transport has counted."""
+    """Answers about what is served. `counters` reads what the transport has counted, `batching` is what it batches by."""
 
-    def __init__(self, counters: Callable[[], Counters]) -> None:
+    def __init__(self, counters: Callable[[], Counters], batching: Batching) -> None:
         self._counters = counters
+        self._batching = batching
         self._table = RoutingTable()
 
     def install(self, table: RoutingTable) -> None:
@@ -43,6 +48,11 @@ class Service:
             f"/{INFERENCE}/ServerMetadata": self._server_metadata,
             f"/{INFERENCE}/ModelReady": self._model_ready,
             f"/{INFERENCE}/ModelMetadata": self._model_metadata,
+            f"/{INFERENCE}/ModelConfig": self._model_config,
+            f"/{INFERENCE}/ModelStatistics": self._model_statistics,
+            f"/{INFERENCE}/RepositoryIndex": self._repository_index,
+            f"/{INFERENCE}/RepositoryModelLoad": _refuse_to_load,
+            f"/{INFERENCE}/RepositoryModelUnload": _refuse_to_unload,
             f"/{MONITORING}/GetDrift": self._get_drift,
         }
 
@@ -53,7 +63,9 @@ class Service:
         return pb.ServerReadyResponse(ready=self._table.complete).SerializeToString()
 
     def _server_metadata(self, _: bytes) -> bytes:
-        return pb.ServerMetadataResponse(name="tidegate", version=distribution_version("tidegate")).SerializeToString()
+        return pb.ServerMetadataResponse(
+            name="tidegate", version=distribution_version("tidegate"), extensions=EXTENSIONS
+        ).SerializeToString()
 
     def _model_ready(self, data: bytes) -> bytes:
         request = _parse(pb.ModelReadyRequest, data)
@@ -80,6 +92,38 @@ class Service:
             properties=properties,
         ).SerializeToString()
 
+    def _model_config(self, data: bytes) -> bytes:
+        request = _parse(pb.ModelConfigRequest, data)
+        table = self._table
+        version = table.resolve(request.name, request.version)
+        config = model_config.describe(version, table.model(request.name).versions, self._batching)
+        return pb.ModelConfigResponse(config=config).SerializeToString()
+
+    def _model_statistics(self, data: bytes) -> bytes:
+        request = _parse(pb.ModelStatisticsRequest, data)
+        versions = self._asked_for(request.name, request.version)
+        return pb.ModelStatisticsResponse(model_stats=model_statistics.describe(self._counters(), versions)).SerializeToString()
+
+    def _asked_for(self, name: str, label: str) -> list[LoadedVersion]:
+        """One version, or without a label all loaded versions of the model, or of all models if there is no name either."""
+        if label:
+            return [self._table.resolve(name, label)]
+        table = self._table if name else self._read_table()
+        models = [table.model(name) for name in ([name] if name else sorted(table.models))]
+        return [model.versions[number] for model in models for number in sorted(model.versions)]
+
+    def _repository_index(self, data: bytes) -> bytes:
+        request = _parse(pb.RepositoryIndexRequest, data)
+        if request.repository_name:
+            raise InputMismatchError(f"no repository {request.repository_name[:80]!r}: there is one, and it has no name; leave it empty")
+        return repository_index.describe(self._read_table(), ready=request.ready).SerializeToString()
+
+    def _read_table(self) -> RoutingTable:
+        """The table, once it tells of everything there is."""
+        if not self._table.complete:
+            raise ModelLoadingError("the daemon is still reading the registry")
+        return self._table
+
     def _get_drift(self, data: bytes) -> bytes:
         request = _parse(monitoring.GetDriftRequest, data)
         version = self._table.resolve(request.model, request.version)
@@ -90,6 +134,18 @@ class Service:
         return monitoring.GetDriftResponse(
             model=version.model, version=str(version.number), rows=counts.rows, features=map(_feature_drift, features)
         ).SerializeToString()
+
+
+def _refuse_to_load(_: bytes) -> bytes:
+    raise PermissionDeniedError(
+        "the registry decides what is loaded: put a version in a stage with `tidegate promote MODEL VERSION --to staging|production`"
+    )
+
+
+def _refuse_to_unload(_: bytes) -> bytes:
+    raise PermissionDeniedError(
+        "the registry decides what is loaded: a version is unloaded once others have taken its stage, which `tidegate promote` gives them"
+    )
 
 
 def _parse(message: type[Request], data: bytes) -> Request:

@@ -1,79 +1,188 @@
-"""The messages of the six calls are those of the public specification, field by field, as tritonclient's own copy has them."""
+"""Our messages are those of the public specification, name by name and number by number, as the copies in other clients have them.
+
+Each copy is described in a process of its own, by the same text, because all of them declare `package inference`.
+"""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
-from google.protobuf.descriptor import Descriptor
 
 from tidegate_protos import inference_pb2, monitoring_pb2
 from tidegate_protos.pool import POOL
 
-CALLS = {"ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer"}
-# Fields of the specification that tritonclient's copy has not got.
-ONLY_OURS = {"inference.ModelMetadataResponse.properties"}
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / ".venv" / "peers" / "bin" / "python"
 
-# Runs here and, as text, in the other process: both descriptions come of the same code.
+OURS = "from tidegate_protos.inference_pb2 import DESCRIPTOR; files = [DESCRIPTOR]"
+TRITON = "from tritonclient.grpc import model_config_pb2 as m, service_pb2 as s; files = [s.DESCRIPTOR, m.DESCRIPTOR]"
+KSERVE = "from kserve.protocol.grpc.grpc_predict_v2_pb2 import DESCRIPTOR; files = [DESCRIPTOR]"
+
 DESCRIBE = """
-def describe(descriptor, found):
-    for field in descriptor.fields:
+import json
+calls, messages, fields, enums = {}, [], {}, {}
+def describe_enum(enum):
+    for value in enum.values:
+        enums[enum.full_name + "." + value.name] = value.number
+def describe(message):
+    if not message.GetOptions().map_entry:
+        messages.append(message.full_name)
+    for field in message.fields:
         kind = field.message_type or field.enum_type
         oneof = field.containing_oneof.name if field.containing_oneof else ""
-        found[field.full_name] = [field.number, field.type, bool(field.is_repeated), kind.full_name if kind else "", oneof]
-        if field.message_type and field.message_type.full_name + "." not in "".join(found):
-            describe(field.message_type, found)
-"""
-THEIRS = """
-import json, sys
-from tritonclient.grpc import service_pb2
-found, calls = {}, {}
-for method in service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods:
-    if method.name in json.loads(sys.argv[1]):
-        calls[method.name] = [method.input_type.full_name, method.output_type.full_name]
-        describe(method.input_type, found)
-        describe(method.output_type, found)
-print(json.dumps([calls, found]))
+        fields[field.full_name] = [field.number, field.type, bool(field.is_repeated), kind.full_name if kind else "", oneof]
+    for enum in message.enum_types:
+        describe_enum(enum)
+    for nested in message.nested_types:
+        describe(nested)
+for file in files:
+    for enum in file.enum_types_by_name.values():
+        describe_enum(enum)
+    for message in file.message_types_by_name.values():
+        describe(message)
+    for service in file.services_by_name.values():
+        for call in service.methods:
+            calls[call.full_name] = [call.input_type.full_name, call.output_type.full_name, call.client_streaming, call.server_streaming]
+print(json.dumps([calls, messages, fields, enums]))
 """
 
+ONLY_OURS = {
+    "ModelMetadataResponse.properties": "the specification has it, Triton's copy has not",
+    "ModelMetadataResponse.PropertiesEntry.key": "the same",
+    "ModelMetadataResponse.PropertiesEntry.value": "the same",
+}
 
-def _describe(descriptor: Descriptor, found: dict[str, list[object]]) -> None:
-    scope: dict[str, object] = {}
-    exec(DESCRIBE, scope)  # noqa: S102 - the text above, so that both processes run the same
-    describe = scope["describe"]
-    assert callable(describe)
-    describe(descriptor, found)
+ONLY_TRITONS = {
+    "tensors travel in messages, not by memory that client and server share": """
+        GRPCInferenceService.SystemSharedMemoryStatus GRPCInferenceService.SystemSharedMemoryRegister
+        GRPCInferenceService.SystemSharedMemoryUnregister GRPCInferenceService.CudaSharedMemoryStatus
+        GRPCInferenceService.CudaSharedMemoryRegister GRPCInferenceService.CudaSharedMemoryUnregister
+        SystemSharedMemoryStatusRequest SystemSharedMemoryStatusResponse SystemSharedMemoryRegisterRequest
+        SystemSharedMemoryRegisterResponse SystemSharedMemoryUnregisterRequest SystemSharedMemoryUnregisterResponse
+        CudaSharedMemoryStatusRequest CudaSharedMemoryStatusResponse CudaSharedMemoryRegisterRequest CudaSharedMemoryRegisterResponse
+        CudaSharedMemoryUnregisterRequest CudaSharedMemoryUnregisterResponse""",
+    "tracing and logging are set where the daemon is started, not by callers": """
+        GRPCInferenceService.TraceSetting GRPCInferenceService.LogSettings
+        TraceSettingRequest TraceSettingResponse LogSettingsRequest LogSettingsResponse""",
+    "only the engine's run is timed, by batch; nothing is cached, no answer has parts": """
+        InferStatistics.compute_input InferStatistics.compute_output InferStatistics.cache_hit InferStatistics.cache_miss
+        InferBatchStatistics InferResponseStatistics ModelStatistics.batch_stats ModelStatistics.response_stats""",
+    "memory is not known by model": "MemoryUsage ModelStatistics.memory_usage",
+    "batches are whatever waits while the engine runs, and the order of answers is nobody's": """
+        ModelDynamicBatching.preferred_batch_size ModelDynamicBatching.preserve_ordering
+        ModelDynamicBatching.priority_queue_policy""",
+    "the queue is bounded in rows, for all models together, and no request has a timeout unless it says so": """
+        ModelQueuePolicy.default_timeout_microseconds ModelQueuePolicy.max_queue_size""",
+    "the versions served are those that stages and routes name, never the latest or all": """
+        ModelVersionPolicy.latest ModelVersionPolicy.all ModelVersionPolicy.Latest ModelVersionPolicy.All""",
+    "an ONNX model has no sequences, ensembles, reshaping, warm-up, instances, backends or agents to set": """
+        ModelSequenceBatching ModelEnsembling ModelTensorReshape BatchInput BatchOutput ModelInstanceGroup ModelRateLimiter
+        ModelOptimizationPolicy ModelWarmup ModelOperations ModelTransactionPolicy ModelRepositoryAgents ModelResponseCache ModelMetrics
+        ModelConfig.sequence_batching ModelConfig.ensemble_scheduling ModelConfig.batch_input ModelConfig.batch_output
+        ModelConfig.instance_group ModelConfig.optimization ModelConfig.model_warmup ModelConfig.model_operations
+        ModelConfig.model_transaction_policy ModelConfig.model_repository_agents ModelConfig.response_cache ModelConfig.model_metrics
+        ModelConfig.runtime ModelConfig.default_model_filename ModelConfig.cc_model_filenames ModelConfig.metric_tags
+        ModelInput.format ModelInput.reshape ModelInput.is_shape_tensor ModelInput.allow_ragged_batch ModelInput.optional
+        ModelInput.is_non_linear_format_io ModelInput.Format.FORMAT_NONE ModelInput.Format.FORMAT_NHWC ModelInput.Format.FORMAT_NCHW
+        ModelOutput.reshape ModelOutput.is_shape_tensor ModelOutput.is_non_linear_format_io""",
+    "the names of the classes stand in the metadata, in no file": "ModelOutput.label_filename",
+    "BF16 has no type in numpy": "DataType.TYPE_BF16",
+}
+
+ONLY_KSERVES = {
+    "what a load answers, and every load is refused": """
+        RepositoryModelLoadResponse.model_name RepositoryModelLoadResponse.isLoaded
+        RepositoryModelUnloadResponse.model_name RepositoryModelUnloadResponse.isUnloaded"""
+}
+OTHERWISE_IN_KSERVE = {
+    "RepositoryModelLoadRequest.model_name": "1 there, 2 in Triton; we refuse both without reading it",
+    "RepositoryModelUnloadRequest.model_name": "the same",
+}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What one copy of the specification declares, by name within `package inference`."""
+
+    calls: Mapping[str, Any]
+    messages: frozenset[str]
+    fields: Mapping[str, Any]
+    values: Mapping[str, int]
+
+    @property
+    def all(self) -> dict[str, Any]:
+        """Everything but empty messages."""
+        return {**self.calls, **self.fields, **self.values}
+
+    def beyond(self, other: "Copy") -> set[str]:
+        """What `other` has not; a message that it has not stands for all that is in it, and a map's field for its entries."""
+        messages = self.messages - other.messages
+        names = {name for name in self.all.keys() - other.all.keys() if not name.endswith(("Entry.key", "Entry.value"))}
+        return {name for name in messages | names if not any(name.startswith(f"{message}.") for message in messages)}
+
+
+def _describe(python: str, files: str) -> Copy:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "protos" / "src")}
+    done = subprocess.run([python, "-c", files + DESCRIBE], env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    calls, messages, fields, values = json.loads(done.stdout.replace("inference.", ""))
+    return Copy(calls, frozenset(messages), fields, values)
+
+
+def _names(reasons: Mapping[str, str]) -> set[str]:
+    return {name for names in reasons.values() for name in names.split()}
 
 
 @pytest.fixture(scope="module")
-def theirs() -> tuple[dict[str, list[str]], dict[str, list[object]]]:
-    command = [sys.executable, "-c", DESCRIBE + THEIRS, json.dumps(sorted(CALLS))]
-    calls, fields = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
-    return calls, fields
+def ours() -> Copy:
+    return _describe(sys.executable, OURS)
 
 
-def test_calls_have_the_names_and_messages_of_the_specification(theirs: tuple[dict[str, list[str]], dict[str, list[object]]]) -> None:
-    service = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-    assert service.full_name == "inference.GRPCInferenceService"
-    assert {method.name: [method.input_type.full_name, method.output_type.full_name] for method in service.methods} == theirs[0]
-    assert theirs[0].keys() == CALLS
+@pytest.fixture(scope="module")
+def tritons() -> Copy:
+    return _describe(sys.executable, TRITON)
 
 
-def test_fields_have_the_names_numbers_types_and_labels_of_the_specification(
-    theirs: tuple[dict[str, list[str]], dict[str, list[object]]],
-) -> None:
-    ours: dict[str, list[object]] = {}
-    for method in inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods:
-        _describe(method.input_type, ours)
-        _describe(method.output_type, ours)
-    extra = {name for name in ours if name in ONLY_OURS or name.startswith("inference.ModelMetadataResponse.PropertiesEntry.")}
-    assert extra > ONLY_OURS
-    assert {name: field for name, field in ours.items() if name not in extra} == theirs[1]
+def test_calls_messages_fields_and_enumerations_are_tritons(ours: Copy, tritons: Copy) -> None:
+    assert len(ours.calls) == 12
+    assert ours.messages <= tritons.messages
+    declared = {name: what for name, what in ours.all.items() if name not in ONLY_OURS}
+    assert declared == {name: what for name, what in tritons.all.items() if name in declared}
+    assert ONLY_OURS.keys() <= ours.all.keys() - tritons.all.keys()
+
+
+def test_what_triton_has_and_we_have_not_is_known_with_its_reason(ours: Copy, tritons: Copy) -> None:
+    assert tritons.beyond(ours) == _names(ONLY_TRITONS)
+
+
+@pytest.mark.peers
+@pytest.mark.skipif(not PEERS.exists(), reason="no peers' environment: make .venv/peers/.installed")
+def test_what_kserve_has_is_ours_but_for_known_differences(ours: Copy) -> None:
+    kserves = _describe(str(PEERS), KSERVE)
+    shared = ours.all.keys() & kserves.all.keys()
+    assert kserves.messages <= ours.messages
+    assert {name for name in shared if ours.all[name] != kserves.all[name]} == OTHERWISE_IN_KSERVE.keys()
+    assert kserves.beyond(ours) == _names(ONLY_KSERVES)
+    assert "GRPCInferenceService.ModelInfer" in shared
+
+
+def test_a_difference_is_noticed(ours: Copy, tritons: Copy) -> None:
+    renumbered = Copy(ours.calls, ours.messages, {**ours.fields, "ModelConfig.backend": [18, *ours.fields["ModelConfig.backend"][1:]]}, {})
+    with pytest.raises(AssertionError):
+        test_calls_messages_fields_and_enumerations_are_tritons(renumbered, tritons)
+    grown = Copy({**tritons.calls, "GRPCInferenceService.New": []}, tritons.messages | {"NewRequest"}, tritons.fields, tritons.values)
+    assert grown.beyond(ours) - tritons.beyond(ours) == {"GRPCInferenceService.New", "NewRequest"}
 
 
 def test_the_private_pool_holds_every_service_and_not_the_default_one() -> None:
-    assert POOL.FindServiceByName("inference.GRPCInferenceService").file.name == "inference.proto"
-    assert POOL.FindServiceByName("tidegate.v1.MonitoringService").file.name == "tidegate/v1/monitoring.proto"
+    for module, service in ((inference_pb2, "inference.GRPCInferenceService"), (monitoring_pb2, "tidegate.v1.MonitoringService")):
+        assert POOL.FindServiceByName(service).file.name == module.DESCRIPTOR.name
     script = (
         "from google.protobuf import descriptor_pool; import tidegate_protos.inference_pb2, tidegate_protos.monitoring_pb2\n"
         "for name in ('inference.proto', 'tidegate/v1/monitoring.proto'):\n"
