@@ -87,7 +87,7 @@ def _follower(settings: Settings, make_engine: EngineFactory, install: Install) 
 
 def _folder(folder: Path, make_engine: EngineFactory) -> LoadedVersion:
     try:
-        return load_folder(folder, make_engine)
+        return load_folder(folder, None, make_engine)
     except NotServableError as error:
         raise SettingsError(str(error)) from error
 

@@ -1,6 +1,6 @@
 """The seam to whatever computes: columns of one batch in, columns out. No gRPC, no asyncio, no protobuf."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -39,13 +39,16 @@ class Engine(Protocol):
 
     @property
     def batchable(self) -> bool:
-        """Whether rows of several requests may share one run: every tensor's first dimension is the same free one."""
+        """Whether rows of several requests could share one run: every tensor's first dimension is the same free one.
+
+        Shapes do not tell whether the model keeps rows apart: `row_probe` tries that.
+        """
         ...
 
-    def run(self, inputs: Columns) -> dict[str, Tensor]:
-        """Compute every output for one batch.
+    def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:
+        """Compute the named outputs, at least one, for one batch; they come in that order.
 
         Raises:
-            ModelFailedError: if the model refuses these values.
+            ModelFailedError: if the model refuses these values, or there is no such output.
         """
         ...

@@ -1,35 +1,46 @@
-"""A version ready to serve, and the checks that make it so: digest, signature, golden rows. The follower decides which versions to load."""
+"""A version ready to serve, and how it becomes one.
 
-import io
+Its files are read and hashed, the model is loaded, held to the other files (`checks`), and tried for whether it keeps rows apart
+(`row_probe`), which warms it up. Which versions to load, and what to do about one that fails, is decided in `plan`.
+"""
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
-from zipfile import BadZipFile
 
-import numpy as np
+import structlog
 
 from registry import bundle, profile
-from registry.bundle import Signature, TensorSpec
+from registry.bundle import Signature
 from registry.canonical import digest
 from registry.errors import RegistryError
 from registry.profile import Profile
 from registry.registry import Registry
-from server.engine import Engine
-from server.errors import ModelFailedError, NotServableError
+from server import row_probe
+from server.checks import check_golden, check_signature
+from server.engine import Columns, Engine
+from server.errors import NotServableError
 
-GOLDEN_TOLERANCE = 1e-5
-"""Another processor rounds otherwise; golden outputs agree within this, absolutely and relatively."""
+MEMORY_FACTOR = 6
+"""Bytes of memory that a byte of model.onnx comes to. Measured with ONNX Runtime 1.32: 2.0 for the weights of dense layers (the tensor and
+a copy packed for the processor), 5.6 for tree ensembles (a node is some 10 bytes in the file and 60 in memory). The growth of the process
+is not used: it depends on what was freed before and on what else runs, and is known only when it is too late to refuse."""
+MEMORY_FLOOR = 1 << 18
+"""What a version takes however small its file: session, queue and thread."""
 
 EngineFactory: TypeAlias = Callable[[bytes], Engine]
+
+_log = structlog.get_logger("tidegate.loading")
 
 
 @dataclass(frozen=True)
 class LoadedVersion:
     """One version of one model, checked and warm.
 
-    `digest` is the sha256 of its model.onnx; `load_seconds` what loading and checking took.
+    `digest` is the sha256 of its model.onnx; `load_seconds` what loading and checking took. `batchable` says whether rows of several
+    callers may share a run; `memory_bytes` is an estimate of the memory it takes.
     """
 
     model: str
@@ -39,6 +50,13 @@ class LoadedVersion:
     engine: Engine
     profile: Profile | None
     load_seconds: float
+    batchable: bool = False
+    memory_bytes: int = 0
+
+
+def memory_bytes(file_bytes: int) -> int:
+    """The estimate of the memory that a model of `file_bytes` takes when it is loaded."""
+    return file_bytes * MEMORY_FACTOR + MEMORY_FLOOR
 
 
 def load(registry: Registry, model: str, number: int, make_engine: EngineFactory) -> LoadedVersion:
@@ -50,71 +68,58 @@ def load(registry: Registry, model: str, number: int, make_engine: EngineFactory
     start = time.perf_counter()
     try:
         files = registry.manifest(model, number).files
-        raw = registry.read(model, number, bundle.MODEL)
-        signature = bundle.parse_signature(registry.read(model, number, bundle.SIGNATURE))
-        reference = profile.parse(registry.read(model, number, bundle.PROFILE)) if bundle.PROFILE in files else None
-        golden = registry.read(model, number, bundle.GOLDEN) if bundle.GOLDEN in files else None
+        raw = registry.blobs.get(files[bundle.MODEL].sha256)
+        signature = bundle.parse_signature(registry.blobs.get(files[bundle.SIGNATURE].sha256))
+        reference = profile.parse(registry.blobs.get(files[bundle.PROFILE].sha256)) if bundle.PROFILE in files else None
+        golden = registry.blobs.get(files[bundle.GOLDEN].sha256) if bundle.GOLDEN in files else None
+    except KeyError as error:
+        raise NotServableError(f"the bundle has no {error.args[0]}: register it again") from error
     except RegistryError as error:
         raise NotServableError(str(error)) from error
     engine = make_engine(raw)
-    _check_signature(signature, engine.signature)
-    if golden is not None:
-        _check_golden(golden, engine, signature)
-    return LoadedVersion(model, number, digest(raw), signature, engine, reference, time.perf_counter() - start)
+    check_signature(signature, engine.signature)
+    rows = check_golden(golden, engine, signature) if golden is not None else None
+    batchable = _keeps_rows_apart(model, number, engine, signature, rows)
+    hashed, seconds = files[bundle.MODEL].sha256, time.perf_counter() - start
+    return LoadedVersion(model, number, hashed, signature, engine, reference, seconds, batchable, memory_bytes(len(raw)))
 
 
-def load_folder(folder: Path, make_engine: EngineFactory) -> LoadedVersion:
-    """Load `folder/model.onnx` as version 1 of a model named as the folder, without registry, profile or golden rows.
+def load_folder(folder: Path, name: str | None, make_engine: EngineFactory) -> LoadedVersion:
+    """Load `folder/model.onnx`, or the only *.onnx of the folder, as version 1, without registry, profile or golden rows.
+
+    The model is called `name`, or as the folder.
 
     Raises:
-        NotServableError: if there is no such file, or it does not load.
+        NotServableError: if there is no such file, more than one, or it does not load.
     """
     start = time.perf_counter()
+    path = _model_file(folder)
+    model = name or folder.resolve().name
+    if not model:
+        raise NotServableError(f"{folder} has no name to call the model by: give one with --model-name")
     try:
-        raw = (folder / bundle.MODEL).read_bytes()
+        raw = path.read_bytes()
     except OSError as error:
-        raise NotServableError(f"cannot read {folder / bundle.MODEL}: {error.strerror}; --model-dir is the folder it is in") from error
+        raise NotServableError(f"cannot read {path}: {error.strerror}; --model-dir is the folder it is in") from error
     engine = make_engine(raw)
-    return LoadedVersion(folder.resolve().name, 1, digest(raw), engine.signature, engine, None, time.perf_counter() - start)
+    signature = engine.signature
+    batchable = _keeps_rows_apart(model, 1, engine, signature, None)
+    seconds = time.perf_counter() - start
+    return LoadedVersion(model, 1, digest(raw), signature, engine, None, seconds, batchable, memory_bytes(len(raw)))
 
 
-def _check_signature(stated: Signature, found: Signature) -> None:
-    for what, ours, models in (("inputs", stated.inputs, found.inputs), ("outputs", stated.outputs, found.outputs)):
-        if sorted(map(_essence, ours)) != sorted(map(_essence, models)):
-            raise NotServableError(f"{bundle.SIGNATURE} states {what} {ours}, the model has {models}")
+def _model_file(folder: Path) -> Path:
+    named = folder / bundle.MODEL
+    if named.exists():
+        return named
+    found = sorted(folder.glob("*.onnx"))
+    if len(found) > 1:
+        raise NotServableError(f"{folder} holds {len(found)} ONNX files: call the one to serve {bundle.MODEL}")
+    return found[0] if found else named
 
 
-def _essence(spec: TensorSpec) -> tuple[str, str, int]:
-    return spec.name, spec.datatype, len(spec.shape)
-
-
-def _check_golden(raw: bytes, engine: Engine, signature: Signature) -> None:
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-            inputs = {spec.name: _golden(arrays[f"input.{spec.name}"]) for spec in signature.inputs}
-            expected = {spec.name: _golden(arrays[f"output.{spec.name}"]) for spec in signature.outputs}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise NotServableError(f"{bundle.GOLDEN} cannot be read: {error}") from error
-    try:
-        got = engine.run(inputs)
-    except ModelFailedError as error:
-        raise NotServableError(f"the golden rows fail: {error}") from error
-    for name, values in expected.items():
-        if not _agree(values, got[name]):
-            raise NotServableError(f"the golden rows come out differently in {name}: the model does not reproduce what was registered")
-
-
-def _golden(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind != "U":
-        return array
-    encoded = np.empty(array.shape, dtype=object)
-    encoded.ravel()[:] = [str(value).encode() for value in array.ravel()]
-    return encoded
-
-
-def _agree(expected: np.ndarray, got: np.ndarray) -> bool:
-    if expected.shape != got.shape:
-        return False
-    if expected.dtype.kind == "f":
-        return np.allclose(expected, got, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE, equal_nan=True)
-    return bool(np.array_equal(expected, got))
+def _keeps_rows_apart(model: str, number: int, engine: Engine, signature: Signature, rows: Columns | None) -> bool:
+    why = row_probe.what_mixes_rows(engine, signature, rows)
+    if why and engine.batchable:
+        _log.warning("every request is a run of its own", model=model, version=number, why=why)
+    return not why

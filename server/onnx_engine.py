@@ -1,6 +1,8 @@
 """ONNX Runtime behind the `Engine` seam: the only module of the daemon that imports it."""
 
 import os
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,11 @@ _DATATYPES = {
     "tensor(string)": "BYTES",
 }
 
+_SOURCE_FILES = re.compile(r"\S*[/\\]\S*\.(?:cc|cpp|cxx|cu|cuh|h|hpp|hxx|inl|py|so)\b(?:[.:]\d+)*:?")
+"""Where in its own build ONNX Runtime raised an error: nothing to tell a caller."""
+_LONGEST_TOLD = 500
+"""Characters of an error of ONNX Runtime that are passed on."""
+
 
 class OnnxEngine:
     """One ONNX model, loaded from the bytes that were hashed."""
@@ -47,17 +54,18 @@ class OnnxEngine:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.signature = Signature(tuple(map(_spec, inputs)), tuple(map(_spec, outputs)))
         self._texts = tuple(spec.name for spec in self.signature.inputs if spec.datatype == "BYTES")
-        self._names = [output.name for output in outputs]
-        self.batchable = _batchable([*inputs, *outputs])
+        self.batchable = bool(inputs) and _batchable([*inputs, *outputs])
 
-    def run(self, inputs: Columns) -> dict[str, Tensor]:
+    def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:
         """See `Engine.run`."""
-        feed = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts}}
         try:
-            values = self._session.run(self._names, feed)
+            feed = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts}}
+            values = self._session.run(outputs, feed)
+            return {name: _encoded(np.asarray(value)) for name, value in zip(outputs, values, strict=True)}
+        except ModelFailedError:
+            raise
         except Exception as error:  # the same
             raise ModelFailedError(f"the model failed on this input: {_one_line(error)}") from error
-        return {name: _encoded(np.asarray(value)) for name, value in zip(self._names, values, strict=True)}
 
 
 def _options(threads: int) -> Any:
@@ -67,7 +75,8 @@ def _options(threads: int) -> Any:
     # A spinning thread burns the core that the transport needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    # Fatal only: what fails is told to whoever asked, and rows that a model refuses must not fill the daemon's log.
+    options.log_severity_level = 4
     return options
 
 
@@ -100,4 +109,4 @@ def _encoded(tensor: Tensor) -> Tensor:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]
+    return " ".join(_SOURCE_FILES.sub("", str(error)).split())[:_LONGEST_TOLD] or type(error).__name__

@@ -85,7 +85,7 @@ def register_classifier(registry: Registry, model: str, weight: float, reference
     )
     rows = {"numeric": reference, "categorical": np.array([[text.encode()] for text in texts], object)}
     # From the model that will serve: numpy's sigmoid differs in the last bit, which moves a value that is itself an edge.
-    score = OnnxEngine(classifier(weight), threads=1).run(rows)["probabilities"][:, 1]
+    score = OnnxEngine(classifier(weight), threads=1).run(rows, ["probabilities"])["probabilities"][:, 1]
     profile = Profile(
         rows=len(reference),
         inputs=(*(numeric_feature(name, reference[:, place]) for place, name in enumerate(COLUMNS)), categorical_feature("kind", texts)),

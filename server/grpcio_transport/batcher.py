@@ -70,7 +70,8 @@ class Batcher:
         self._max_rows = max_batch_rows
         self._max_delay = max_queue_delay
         self._observe = observe
-        self._batchable = version.engine.batchable
+        self._batchable = version.batchable
+        self._outputs = tuple(spec.name for spec in version.signature.outputs)
         self._queue: deque[Waiting] = deque()
         self._rows = 0
         self._closed = False
@@ -151,7 +152,7 @@ class Batcher:
     def _compute(self, requests: list[Waiting]) -> None:
         started = time.perf_counter()
         inputs = _joined(requests)
-        outputs = self._engine.run(inputs)
+        outputs = self._engine.run(inputs, self._outputs)
         seconds = time.perf_counter() - started
         batch = Batch(requests, inputs, outputs, started, seconds)
         if self._batchable and any(not tensor.ndim or len(tensor) != batch.rows for tensor in outputs.values()):

@@ -23,16 +23,16 @@ from tests import models
     ],
 )
 def test_every_datatype_passes_unchanged(elem_type: int, values: "np.ndarray[tuple[int], np.dtype[np.generic]]") -> None:
-    got = OnnxEngine(models.echo(elem_type), threads=1).run({"x": values})["y"]
+    got = OnnxEngine(models.echo(elem_type), threads=1).run({"x": values}, ["y"])["y"]
     assert got.dtype == values.dtype
     np.testing.assert_array_equal(got, values)
 
 
 def test_text_passes_as_utf8_and_other_bytes_are_refused() -> None:
     engine = OnnxEngine(models.echo(TensorProto.STRING), threads=1)
-    assert engine.run({"x": np.array([b"", "ü".encode()], object)})["y"].tolist()[1] == "ü".encode()
+    assert engine.run({"x": np.array([b"", "ü".encode()], object)}, ["y"])["y"].tolist()[1] == "ü".encode()
     with pytest.raises(ModelFailedError, match="not UTF-8"):
-        engine.run({"x": np.array([b"\xff"], object)})
+        engine.run({"x": np.array([b"\xff"], object)}, ["y"])
 
 
 def test_only_models_with_one_free_first_dimension_are_batchable() -> None:

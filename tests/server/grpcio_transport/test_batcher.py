@@ -1,7 +1,7 @@
 """Batches gather while the engine runs, and nobody in them pays for another."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ class GatedEngine:
         self.gate = threading.Event()
         self.running = threading.Event()
 
-    def run(self, inputs: Columns) -> dict[str, Tensor]:
+    def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:  # noqa: ARG002 -- the Protocol's
         self.running.set()
         assert self.gate.wait(10)
         if (inputs["x"] < 0).any():
@@ -43,7 +43,7 @@ def batches() -> list[Batch]:
 
 @pytest.fixture
 def batcher(engine: GatedEngine, batches: list[Batch]) -> Iterator[Batcher]:
-    version = LoadedVersion("m", 1, "", engine.signature, engine, None, 0.0)
+    version = LoadedVersion("m", 1, "", engine.signature, engine, None, 0.0, batchable=engine.batchable)
     made = Batcher(version, max_batch_rows=8, max_queue_delay=0, observe=batches.append)
     yield made
     engine.gate.set()
