@@ -5,7 +5,7 @@ counts, and when, is the daemon's business. Counts in the same bins add: over ba
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
@@ -69,11 +69,15 @@ class CategoricalFeature:
 
     def count(self, values: NDArray[np.object_]) -> Counts:
         """How many of `values` [n], text, fall into each bin: int64 [len(bins)]."""
+        # Not np.unique: it would copy the column at the width of its longest text, which a caller may have made a megabyte long.
+        return self.place(Counter(values.tolist()))
+
+    def place(self, counted: Mapping[str, int]) -> Counts:
+        """The same for values that were counted already: how often each text occurred."""
         counts = np.zeros(len(self.values) + 2, np.int64)
         places = {value: place for place, value in enumerate(self.values)}
         places[""] = len(self.values) + 1
-        # Not np.unique: it would copy the column at the width of its longest text, which a caller may have made a megabyte long.
-        for value, number in Counter(values.tolist()).items():
+        for value, number in counted.items():
             counts[places.get(value, len(self.values))] += number
         return counts
 

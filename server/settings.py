@@ -33,9 +33,13 @@ class Settings(BaseSettings):
     max_queue_delay: float = Field(default=0.0, ge=0, le=10)
     """Seconds that an idle engine waits for a batch to fill"""
     max_queue_rows: int = Field(default=65_536, ge=1)
-    """Most rows that may wait before requests are refused"""
-    max_in_flight: int = Field(default=256, ge=1, le=4096)
-    """Most requests worked on at once; one thread each"""
+    """Most rows that may be unanswered before requests are refused"""
+    max_queue_bytes: int = Field(default=256 << 20, ge=1)
+    """Most bytes of requests that may be unanswered before requests are refused"""
+    rate_limit: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Rows a second that one principal may ask for; 0 for any number"""
+    rate_burst: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Rows that one principal may ask for at once; 0 for those of one second"""
     max_message_bytes: int = Field(default=64 << 20, ge=1024, lt=1 << 31)
     """Largest message taken or sent"""
     engine_threads: int = Field(default=1, ge=1)

@@ -1,30 +1,97 @@
-"""Whether a request may wait: a bound on the rows waiting in the whole daemon, so that overload is refused at once and not served late."""
+"""Whether a request may wait: bounds on rows and bytes in the whole daemon, rates by principal, and whether its deadline can be met.
+
+Overload is refused at once and not answered late. Thread-safe.
+"""
 
 import threading
+import time
+from collections import OrderedDict
 
-from server.errors import QueueFullError
+from server.errors import DeadlineUnreachableError, QueueFullError, RateLimitedError
+from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW
+
+SHARES = {HIGH: 1.25, NORMAL: 1.0, LOW: 0.5, SHADOW: 0.25}
+"""How much of the bounds each level may fill: the least urgent is refused first, the most urgent finds room when nothing else does."""
+MAX_BUCKETS = 10_000
+"""Principals whose rate is remembered; the one that asked longest ago is forgotten, which gives it its burst again."""
 
 
 class Admission:
-    """Counts waiting rows; thread-safe."""
+    """Counts the rows and bytes that are admitted and not answered yet."""
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, max_rows: int, max_bytes: int) -> None:
         self._max_rows = max_rows
-        self._rows = 0
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
+        self.requests = 0
+        """requests in flight"""
+        self.rows = 0
+        self.bytes = 0
 
-    def admit(self, rows: int) -> None:
-        """Let `rows` rows wait. A request larger than the bound is let in when nothing else waits, else it could never be answered.
+    def admit(self, level: int, rows: int, size: int) -> None:
+        """Let a request of `rows` rows and `size` bytes wait. One larger than a bound is let in when nothing else waits.
 
         Raises:
-            QueueFullError: if they do not fit.
+            QueueFullError: if it does not fit.
         """
+        share = SHARES[level]
         with self._lock:
-            if self._rows and self._rows + rows > self._max_rows:
-                raise QueueFullError(f"{self._rows} rows wait and at most {self._max_rows} may: try again later")
-            self._rows += rows
+            if self.requests and (self.rows + rows > self._max_rows * share or self.bytes + size > self._max_bytes * share):
+                raise QueueFullError("as much waits as may: try again later")
+            self.requests += 1
+            self.rows += rows
+            self.bytes += size
 
-    def release(self, rows: int) -> None:
-        """The rows wait no more: answered, failed or given up."""
+    def release(self, rows: int, size: int) -> None:
+        """The request is answered, failed or given up."""
         with self._lock:
-            self._rows -= rows
+            self.requests -= 1
+            self.rows -= rows
+            self.bytes -= size
+
+
+def check_deadline(expected: float, remaining: float) -> None:
+    """Refuse what cannot be answered in time: `expected` seconds are needed and `remaining` are left.
+
+    Raises:
+        DeadlineUnreachableError: if they are fewer.
+    """
+    if expected > remaining:
+        raise DeadlineUnreachableError("what waits already takes longer than the deadline allows", expected - remaining)
+
+
+class RateLimits:
+    """A token bucket of rows for each principal (Turner 1986, "New directions in communications")."""
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def take(self, name: str, rate: float, burst: float, rows: int) -> None:
+        """Take `rows` from the bucket of `name`, which gets `rate` rows a second and holds `burst` at most. Called from one thread only.
+
+        A request of more than `burst` rows needs a full bucket and leaves it in debt.
+
+        Raises:
+            RateLimitedError: if there are not enough in it; says when there will be.
+        """
+        now = time.monotonic()
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = _Bucket(burst, now)
+            if len(self._buckets) > MAX_BUCKETS:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(name)
+        bucket.rows = min(burst, bucket.rows + (now - bucket.at) * rate)
+        bucket.at = now
+        missing = min(rows, burst) - bucket.rows
+        if missing > 0:
+            raise RateLimitedError(f"{name or 'the caller'} may ask for {rate:g} rows a second, {burst:g} at once", missing / rate)
+        bucket.rows -= rows
+
+
+class _Bucket:
+    __slots__ = ("at", "rows")
+
+    def __init__(self, rows: float, at: float) -> None:
+        self.rows = rows
+        self.at = at

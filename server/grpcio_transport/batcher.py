@@ -1,61 +1,36 @@
 """Gathers the requests of one version into batches and runs them, on one thread of its own.
 
 It never waits while the engine is idle: what came while the engine ran is the next batch. A cancelled or expired request is dropped before
-the run; if a batch fails, its requests are run one by one, so that only the one at fault fails.
+the run; a batch that fails is halved until only the requests at fault fail.
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import structlog
 
-from server.engine import Columns, Tensor
-from server.errors import DeadlineExceededError, ModelFailedError
+from server.engine import Columns
+from server.errors import DeadlineExceededError, ModelFailedError, RequestError
+from server.grpcio_transport.fair_queue import FairQueue, Piece, Waiting
+from server.grpcio_transport.pace import Pace
 from server.loaded_version import LoadedVersion
 
-
-@dataclass(frozen=True)
-class Waiting:
-    """One request in the queue.
-
-    `deadline` is in seconds of `time.monotonic`, infinite if there is none; `counted` says whether its rows are observed for drift.
-    """
-
-    inputs: Columns
-    rows: int
-    deadline: float
-    counted: bool
-    queued: float = field(default_factory=time.perf_counter)
-    answer: "Future[dict[str, Tensor]]" = field(default_factory=Future)
-
-    @property
-    def shape(self) -> tuple[tuple[int, ...], ...]:
-        """What must be alike for two requests to share a batch."""
-        return tuple(tensor.shape[1:] for tensor in self.inputs.values())
+_log = structlog.get_logger("tidegate.batcher")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One run that succeeded, told to the observer after its callers have their answers."""
+    """One run that succeeded. `started` is in seconds of `time.perf_counter`."""
 
-    requests: Sequence[Waiting]
+    pieces: Sequence[Piece]
     inputs: Columns
     outputs: Columns
+    rows: int
     started: float
     seconds: float
-
-    @property
-    def rows(self) -> int:
-        """Rows of all its requests."""
-        return sum(request.rows for request in self.requests)
-
-
-_log = structlog.get_logger("tidegate.batcher")
 
 
 class ClosedError(Exception):
@@ -63,34 +38,34 @@ class ClosedError(Exception):
 
 
 class Batcher:
-    """The queue and the thread of one loaded version."""
+    """The queue and the thread of one loaded version. `observe` is told of every batch, after its callers have their answers."""
 
     def __init__(self, version: LoadedVersion, *, max_batch_rows: int, max_queue_delay: float, observe: Callable[[Batch], None]) -> None:
         self._engine = version.engine
-        self._max_rows = max_batch_rows
-        self._max_delay = max_queue_delay
+        self._max_rows = max_batch_rows if version.batchable else 1
+        self._max_delay = max_queue_delay if version.batchable else 0.0
         self._observe = observe
-        self._batchable = version.batchable
-        self._outputs = tuple(spec.name for spec in version.signature.outputs)
-        self._queue: deque[Waiting] = deque()
-        self._rows = 0
+        self._queue = FairQueue(self._max_rows)
+        self._pace = Pace()
+        self._running = 0
+        self._waits = False
         self._closed = False
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._run, name=f"batcher-{version.model}-{version.number}", daemon=True)
         self._thread.start()
 
     @property
-    def batchable(self) -> bool:
-        """Whether rows of several requests share runs."""
-        return self._batchable
-
-    @property
     def queue_rows(self) -> int:
         """Rows waiting now."""
-        return self._rows
+        return self._queue.rows
 
-    def submit(self, request: Waiting) -> None:
-        """Queue a request; its answer comes by its future.
+    @property
+    def busy(self) -> bool:
+        """Whether a request would have to wait."""
+        return self._running > 0 or self._queue.rows > 0
+
+    def submit(self, waiting: Waiting) -> None:
+        """Queue a request; its `done` is called with what came of it.
 
         Raises:
             ClosedError: if the version takes no more requests.
@@ -98,9 +73,21 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise ClosedError
-            self._queue.append(request)
-            self._rows += request.rows
-            self._changed.notify()
+            self._queue.push(waiting)
+            if self._waits:
+                self._changed.notify()
+
+    def drop(self, waiting: Waiting) -> bool:
+        """Give a request up, because its caller is gone; False if it is answered already, or about to be. Its `done` is not called."""
+        with self._changed:
+            if waiting.over or waiting.taken == waiting.rows:
+                return False
+            self._queue.drop(waiting)
+            return True
+
+    def expect(self, level: int, rows: int) -> float:
+        """Seconds until a request of this size and level would be answered, if nothing that is served before it comes after it."""
+        return self._pace.expect(self._running + self._queue.ahead(level) + rows, self._max_rows)
 
     def close(self) -> None:
         """Take no more requests; those queued are still answered."""
@@ -113,78 +100,109 @@ class Batcher:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        while requests := self._take():
-            live = [request for request in requests if _claim(request)]
+        while pieces := self._take():
+            live = [piece for piece in pieces if not self._expired(piece.waiting)]
             if live:
                 self._answer(live)
 
-    def _take(self) -> list[Waiting]:
-        """The next requests that share a batch; none at the end."""
+    def _take(self) -> list[Piece]:
+        """The next batch; empty at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closed)
-            if self._max_delay and self._queue:
-                self._changed.wait_for(lambda: self._closed or self._rows >= self._max_rows, self._max_delay)
-            requests: list[Waiting] = []
-            rows = 0
-            while self._queue and (not requests or self._fits(requests[0], self._queue[0], rows)):
-                request = self._queue.popleft()
-                requests.append(request)
-                rows += request.rows
-            self._rows -= rows
-            return requests
+            self._running = 0
+            while not (pieces := self._gather()):
+                if self._closed:
+                    return []
+                self._wait(None)
+            self._running = sum(piece.rows for piece in pieces)
+            return pieces
 
-    def _fits(self, first: Waiting, request: Waiting, rows: int) -> bool:
-        return self._batchable and rows + request.rows <= self._max_rows and request.shape == first.shape
+    def _gather(self) -> list[Piece]:
+        if self._max_delay and self._queue.rows and not self._closed:
+            end = time.perf_counter() + self._max_delay
+            while self._queue.rows < self._max_rows and not self._closed and (left := end - time.perf_counter()) > 0:
+                self._wait(left)
+        return self._queue.take()
 
-    def _answer(self, requests: list[Waiting]) -> None:
+    def _wait(self, seconds: float | None) -> None:
+        self._waits = True
+        self._changed.wait(seconds)
+        self._waits = False
+
+    def _expired(self, waiting: Waiting) -> bool:
+        if waiting.over:
+            return True
+        if time.perf_counter() < waiting.deadline:
+            return False
+        self._finish(waiting, DeadlineExceededError("the deadline passed while the request waited"))
+        return True
+
+    def _answer(self, pieces: Sequence[Piece]) -> None:
         try:
-            self._compute(requests)
+            batch = self._compute(pieces)
         except ModelFailedError as error:
-            if len(requests) == 1:
-                requests[0].answer.set_exception(error)
+            if len(pieces) == 1:
+                self._finish(pieces[0].waiting, error)
                 return
-            for request in requests:
-                self._answer([request])
-        except Exception as error:  # noqa: BLE001 -- whatever it is, a caller waits for an answer and the thread must live on
-            for request in requests:
-                request.answer.set_exception(ModelFailedError(f"the run failed: {error!r}"))
-
-    def _compute(self, requests: list[Waiting]) -> None:
-        started = time.perf_counter()
-        inputs = _joined(requests)
-        outputs = self._engine.run(inputs, self._outputs)
-        seconds = time.perf_counter() - started
-        batch = Batch(requests, inputs, outputs, started, seconds)
-        if self._batchable and any(not tensor.ndim or len(tensor) != batch.rows for tensor in outputs.values()):
-            # Its signature looked like rows in, rows out, and it is not: from now on one request is one run.
-            self._batchable = False
-            if len(requests) > 1:
-                raise ModelFailedError("the model does not keep rows apart")
-        offset = 0
-        for request in requests:
-            request.answer.set_result(_slice(outputs, offset, request.rows) if len(requests) > 1 else outputs)
-            offset += request.rows
+            middle = len(pieces) // 2
+            self._answer(pieces[:middle])
+            self._answer(pieces[middle:])
+            return
+        self._deliver(batch)
         try:
             self._observe(batch)
         except Exception:  # noqa: BLE001 -- the callers have their answers; what counts them must not end the thread
             _log.exception("a batch could not be counted")
+        self._pace.add(batch.rows, time.perf_counter() - batch.started)
+
+    def _compute(self, pieces: Sequence[Piece]) -> Batch:
+        started = time.perf_counter()
+        inputs = _joined(pieces)
+        outputs = self._engine.run(inputs, pieces[0].waiting.outputs)
+        rows = sum(piece.rows for piece in pieces)
+        whole = len(pieces) == 1 and pieces[0].rows == pieces[0].waiting.rows
+        if not whole and any(not tensor.ndim or len(tensor) != rows for tensor in outputs.values()):
+            raise ModelFailedError("the model gave another number of rows than it got")
+        return Batch(pieces, inputs, outputs, rows, started, time.perf_counter() - started)
+
+    def _deliver(self, batch: Batch) -> None:
+        offset = 0
+        alone = len(batch.pieces) == 1
+        for piece in batch.pieces:
+            waiting = piece.waiting
+            waiting.queue_seconds = waiting.queue_seconds or batch.started - waiting.queued
+            waiting.compute_seconds += batch.seconds
+            waiting.batch_rows = max(waiting.batch_rows, batch.rows)
+            outputs = batch.outputs if alone else _slice(batch.outputs, offset, offset + piece.rows)
+            offset += piece.rows
+            if piece.rows == waiting.rows:
+                self._finish(waiting, outputs)
+            else:
+                waiting.parts.append(outputs)
+                if piece.stop == waiting.rows:
+                    self._finish(waiting, _concatenated(waiting.parts))
+
+    def _finish(self, waiting: Waiting, outcome: Columns | RequestError) -> None:
+        if waiting.over:  # given up, or failed in an earlier piece
+            return
+        if waiting.taken < waiting.rows and not self.drop(waiting):
+            return
+        waiting.over = True
+        try:
+            waiting.done(waiting, outcome)
+        except Exception:  # noqa: BLE001 -- one caller's answer that cannot be sent must not cost its neighbours theirs
+            _log.exception("an answer could not be sent")
 
 
-def _claim(request: Waiting) -> bool:
-    """Whether to run the request: neither cancelled nor expired. From here on it cannot be cancelled."""
-    if not request.answer.set_running_or_notify_cancel():
-        return False
-    if time.monotonic() >= request.deadline:
-        request.answer.set_exception(DeadlineExceededError("the deadline passed while the request waited"))
-        return False
-    return True
+def _joined(pieces: Sequence[Piece]) -> Columns:
+    if len(pieces) == 1:
+        return pieces[0].inputs
+    columns = [piece.inputs for piece in pieces]
+    return {name: np.concatenate([inputs[name] for inputs in columns]) for name in columns[0]}
 
 
-def _joined(requests: list[Waiting]) -> Columns:
-    if len(requests) == 1:
-        return requests[0].inputs
-    return {name: np.concatenate([request.inputs[name] for request in requests]) for name in requests[0].inputs}
+def _slice(outputs: Columns, start: int, stop: int) -> Columns:
+    return {name: tensor[start:stop] for name, tensor in outputs.items()}
 
 
-def _slice(outputs: Columns, offset: int, rows: int) -> dict[str, Tensor]:
-    return {name: tensor[offset : offset + rows] for name, tensor in outputs.items()}
+def _concatenated(parts: Sequence[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

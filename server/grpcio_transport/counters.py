@@ -1,67 +1,96 @@
-"""Counts requests and batches as they are answered; thread-safe. The values that come out are in `server.counts`."""
+"""Counts requests and batches as they are answered. A request only appends to a list; adding up is done later, for many at once.
+
+The values that come out are in `server.counts`.
+"""
 
 import threading
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Mapping
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from server.counts import ROWS, SECONDS, Counters, DriftCounts, Histogram, VersionCounts, VersionKey
 from server.grpcio_transport.batcher import Batch
 
 
 class RequestCounters:
-    """All counts of one transport but those of drift."""
+    """All counts of one transport but those of drift; thread-safe."""
 
     def __init__(self) -> None:
+        self._answers: deque[tuple[VersionKey | None, str, str, float]] = deque()
+        self._batches: deque[tuple[VersionKey, int, float, list[float]]] = deque()
+        self._rejections: deque[tuple[str, str]] = deque()
+        self._requests: Counter[tuple[str, str, str, str]] = Counter()
+        self._rejected: Counter[tuple[str, str]] = Counter()
+        self._versions: dict[VersionKey, _VersionCounters] = {}
         self._lock = threading.Lock()
-        self._requests: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)
-        self._rejected: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._versions: defaultdict[VersionKey, _VersionCounters] = defaultdict(_VersionCounters)
 
     def answered(self, key: VersionKey, arm: str, code: str, seconds: float) -> None:
         """One request to a known version has its answer, `seconds` after it came."""
-        with self._lock:
-            self._requests[key[0], str(key[1]), arm, code] += 1
-            self._versions[key].request_seconds.add(seconds)
+        self._answers.append((key, arm, code, seconds))
 
     def unrouted(self, code: str) -> None:
         """One request was refused before a version was chosen for it; its names are the caller's, so they are not used as labels."""
-        with self._lock:
-            self._requests["", "", "", code] += 1
+        self._answers.append((None, "", code, 0.0))
 
     def rejected(self, model: str, reason: str) -> None:
         """One request to a known model, or to none (an empty name), was refused for `reason`."""
-        with self._lock:
-            self._rejected[model, reason] += 1
+        self._rejections.append((model, reason))
 
     def ran(self, key: VersionKey, batch: Batch) -> None:
         """One batch was computed."""
+        queued = [batch.started - piece.waiting.queued for piece in batch.pieces if not piece.start]
+        self._batches.append((key, batch.rows, batch.seconds, queued))
+
+    def fold(self) -> None:
+        """Add up all that was noted since the last time."""
         with self._lock:
-            version = self._versions[key]
-            for request in batch.requests:
-                version.queue_seconds.add(batch.started - request.queued)
-            version.compute_seconds.add(batch.seconds)
-            version.batch_rows.add(batch.rows)
+            self._fold_answers([self._answers.popleft() for _ in range(len(self._answers))])
+            self._fold_batches([self._batches.popleft() for _ in range(len(self._batches))])
+            self._rejected.update([self._rejections.popleft() for _ in range(len(self._rejections))])
 
     def snapshot(self, queue_rows: Mapping[VersionKey, int], drift: Mapping[VersionKey, DriftCounts]) -> Counters:
         """Everything counted so far, with what others counted."""
+        self.fold()
         with self._lock:
             versions = {key: version.value() for key, version in self._versions.items()}
             return Counters(dict(self._requests), dict(self._rejected), versions, queue_rows, drift)
+
+    def _fold_answers(self, answers: Sequence[tuple[VersionKey | None, str, str, float]]) -> None:
+        self._requests.update([(key[0], str(key[1]), arm, code) if key else ("", "", "", code) for key, arm, code, _ in answers])
+        seconds: dict[VersionKey, list[float]] = {}
+        for key, _, _, value in answers:
+            if key:
+                seconds.setdefault(key, []).append(value)
+        for key, values in seconds.items():
+            self._version(key).request_seconds.add(values)
+
+    def _fold_batches(self, batches: Sequence[tuple[VersionKey, int, float, list[float]]]) -> None:
+        for wanted in {key for key, *_ in batches}:
+            version = self._version(wanted)
+            version.batch_rows.add([rows for key, rows, _, _ in batches if key == wanted])
+            version.compute_seconds.add([seconds for key, _, seconds, _ in batches if key == wanted])
+            version.queue_seconds.add([value for key, _, _, queued in batches if key == wanted for value in queued])
+            version.last_answer = time.time()
+
+    def _version(self, key: VersionKey) -> "_VersionCounters":
+        return self._versions.setdefault(key, _VersionCounters())
 
 
 class _HistogramCounter:
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
+        self._counts = np.zeros(len(bounds) + 1, np.int64)
         self._total = 0.0
 
-    def add(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._total += value
+    def add(self, values: Sequence[float]) -> None:
+        places = np.searchsorted(self._bounds, values, side="left")
+        self._counts += np.bincount(places, minlength=len(self._counts))
+        self._total += sum(values)
 
     def value(self) -> Histogram:
-        return Histogram(self._bounds, tuple(self._counts), self._total)
+        return Histogram(self._bounds, tuple(self._counts.tolist()), self._total)
 
 
 class _VersionCounters:
@@ -70,8 +99,13 @@ class _VersionCounters:
         self.queue_seconds = _HistogramCounter(SECONDS)
         self.compute_seconds = _HistogramCounter(SECONDS)
         self.batch_rows = _HistogramCounter(ROWS)
+        self.last_answer = 0.0
 
     def value(self) -> VersionCounts:
         return VersionCounts(
-            self.request_seconds.value(), self.queue_seconds.value(), self.compute_seconds.value(), self.batch_rows.value()
+            self.request_seconds.value(),
+            self.queue_seconds.value(),
+            self.compute_seconds.value(),
+            self.batch_rows.value(),
+            self.last_answer,
         )

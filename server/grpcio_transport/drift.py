@@ -4,22 +4,30 @@ What the counts mean is in `registry.drift`.
 """
 
 import threading
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
+import structlog
 
-from registry.bundle import Signature
+from registry.bundle import Signature, TensorSpec
 from registry.profile import Counts, Feature, NumericFeature, Profile
 from server.counts import DriftCounts
 from server.engine import Columns, Tensor
+from server.grpcio_transport.batcher import Batch
 
 SCORE = "score"
 CLASS = "class"
-MAX_PENDING_ROWS = 65_536
+MAX_PENDING_BYTES = 64 << 20
+"""If so much waits to be counted, whoever brings more counts it first: memory stays bounded and no row is lost."""
 
 Column: TypeAlias = Callable[[Columns, Columns], Tensor]
-"""Inputs and outputs of a batch -> the values [n] of one feature."""
+"""Inputs and outputs -> the values [n] of one feature."""
+_Columns: TypeAlias = dict[str, tuple[str, Column]]
+"""Datatype and column by the name of a feature."""
+
+_log = structlog.get_logger("tidegate.drift")
 
 
 class DriftCounter:
@@ -27,63 +35,109 @@ class DriftCounter:
 
     def __init__(self, profile: Profile, signature: Signature) -> None:
         self._profile = profile
-        columns = _columns(signature)
-        self._features = [(feature, columns.get(feature.name)) for feature in profile.features]
+        inputs, predictions = _input_columns(signature), _prediction_columns(signature)
+        probabilities = _probabilities(signature)
+        self.outputs = (probabilities.name,) if probabilities and profile.predictions else ()
+        """the outputs that every batch needs for the predictions to be counted"""
+        found = [
+            *[(feature, _fitting(feature, inputs)) for feature in profile.inputs],
+            *[(feature, _fitting(feature, predictions)) for feature in profile.predictions],
+        ]
+        if lost := [feature.name for feature, column in found if column is None]:
+            _log.warning("features of the profile that no tensor has are not counted", features=lost[:10], number=len(lost))
+        self._features = found
         self._observed = [np.zeros(len(feature.bins), np.int64) for feature in profile.features]
         self._rows = 0
-        self._pending: list[tuple[Columns, Columns, int]] = []
-        self._pending_rows = 0
+        self._pending: deque[tuple[Columns, Columns, int]] = deque()
+        self._pending_bytes = 0
         self._lock = threading.Lock()
 
-    def observe(self, inputs: Columns, outputs: Columns, rows: int) -> None:
-        """Remember a batch; folds at once if much is waiting, so that memory stays bounded and no row is lost."""
-        with self._lock:
-            self._pending.append((inputs, outputs, rows))
-            self._pending_rows += rows
-            full = self._pending_rows >= MAX_PENDING_ROWS
-        if full:
-            self.fold()
+    def observe(self, batch: Batch) -> None:
+        """Remember the rows of a batch that are production traffic."""
+        if all(piece.waiting.counted for piece in batch.pieces):
+            self._remember(batch.inputs, batch.outputs, batch.rows)
+            return
+        offset = 0
+        for piece in batch.pieces:
+            if piece.waiting.counted:
+                rows = slice(offset, offset + piece.rows)
+                self._remember(piece.inputs, {name: tensor[rows] for name, tensor in batch.outputs.items()}, piece.rows)
+            offset += piece.rows
 
     def fold(self) -> None:
-        """Count all that is remembered."""
+        """Count all that is remembered, or, if it cannot be counted, nothing of it."""
         with self._lock:
-            pending, self._pending, self._pending_rows = self._pending, [], 0
+            pending = [self._pending.popleft() for _ in range(len(self._pending))]
+            self._pending_bytes = 0
             if not pending:
                 return
-            for place, (feature, column) in enumerate(self._features):
-                if column is not None:
-                    values = np.concatenate([column(inputs, outputs) for inputs, outputs, _ in pending])
-                    self._observed[place] += _count(feature, values)
+            inputs = _joined([inputs for inputs, _, _ in pending])
+            outputs = _joined([outputs for _, outputs, _ in pending])
+            counts = [None if column is None else _count(feature, column(inputs, outputs)) for feature, column in self._features]
+            self._observed = [
+                observed if counted is None else observed + counted for observed, counted in zip(self._observed, counts, strict=True)
+            ]
             self._rows += sum(rows for _, _, rows in pending)
 
     def counts(self) -> DriftCounts:
         """The counts of every batch observed so far."""
         self.fold()
         with self._lock:
-            return DriftCounts(self._profile, self._rows, tuple(observed.copy() for observed in self._observed))
+            return DriftCounts(self._profile, self._rows, tuple(self._observed))
+
+    def _remember(self, inputs: Columns, outputs: Columns, rows: int) -> None:
+        self._pending.append((inputs, outputs, rows))
+        self._pending_bytes += sum(tensor.nbytes for tensor in inputs.values())
+        if self._pending_bytes > MAX_PENDING_BYTES:
+            self.fold()
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    """One tensor of each name; those that only some of the parts have are of no feature."""
+    names = set(parts[0]).intersection(*parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in names if parts[0][name].ndim}
 
 
 def _count(feature: Feature, values: Tensor) -> Counts:
     if isinstance(feature, NumericFeature):
         return feature.count(values.astype(np.float32))
-    texts = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values]
-    return feature.count(np.array(texts, dtype=object))
+    counted: Counter[str] = Counter()
+    for value, number in Counter(values.tolist()).items():
+        counted[value.decode(errors="replace") if isinstance(value, bytes) else str(value)] += number
+    return feature.place(counted)
 
 
-def _columns(signature: Signature) -> dict[str, Column]:
-    """How to get at every feature: a column of a packed input, an input of one value per row, or what was predicted."""
-    columns: dict[str, Column] = {}
+def _fitting(feature: Feature, columns: _Columns) -> Column | None:
+    """The column of a feature, if there is one of its kind: text has no place between numbers."""
+    datatype, column = columns.get(feature.name, ("", None))
+    return None if isinstance(feature, NumericFeature) and datatype == "BYTES" else column
+
+
+def _input_columns(signature: Signature) -> _Columns:
+    """Datatype and column of what a profile may name: a column of a packed input, or an input of one value per row."""
+    columns: _Columns = {}
     for spec in signature.inputs:
         for place, name in enumerate(spec.columns):
-            columns[name] = _packed(spec.name, place)
+            columns[name] = spec.datatype, _packed(spec.name, place)
         if not spec.columns and (len(spec.shape) == 1 or spec.shape[1:] == (1,)):
-            columns[spec.name] = _single(spec.name)
-    probabilities = next((spec for spec in signature.outputs if spec.shape[1:] == (len(signature.classes),)), None)
-    if probabilities is not None and signature.classes:
-        columns[CLASS] = _predicted(probabilities.name, signature.classes)
-        if signature.positive in signature.classes:
-            columns[SCORE] = _score(probabilities.name, signature.classes.index(signature.positive))
+            columns[spec.name] = spec.datatype, _single(spec.name)
     return columns
+
+
+def _prediction_columns(signature: Signature) -> _Columns:
+    """The same for what was predicted: the score of the positive class, and the class."""
+    probabilities = _probabilities(signature)
+    if probabilities is None:
+        return {}
+    columns: _Columns = {CLASS: ("BYTES", _predicted(probabilities.name, signature.classes))}
+    if signature.positive in signature.classes:
+        columns[SCORE] = probabilities.datatype, _score(probabilities.name, signature.classes.index(signature.positive))
+    return columns
+
+
+def _probabilities(signature: Signature) -> TensorSpec | None:
+    shape = (len(signature.classes),)
+    return next((spec for spec in signature.outputs if signature.classes and spec.shape[1:] == shape), None)
 
 
 def _packed(tensor: str, place: int) -> Column:

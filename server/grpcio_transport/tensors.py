@@ -1,10 +1,11 @@
 """Between protocol messages and arrays: decode a request, check it by a signature, encode an answer. Knows no queue or socket."""
 
+import itertools
 import math
+import secrets
 import struct
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -12,6 +13,8 @@ from google.protobuf.message import DecodeError
 from registry.bundle import Signature, TensorSpec
 from server.engine import DTYPES, Columns, Tensor
 from server.errors import InputMismatchError
+from server.grpcio_transport import parameters
+from server.grpcio_transport.parameters import Parameters
 from tidegate_protos import inference_pb2 as pb
 
 _CONTENTS = {
@@ -30,14 +33,20 @@ _CONTENTS = {
 }
 """Which field of InferTensorContents carries a datatype; FP16 has none and travels raw."""
 
+_WIRE_DTYPES = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
+_MAX_DIMENSIONS = 32
 _LENGTH = struct.Struct("<I")
+_MAX_HEADS = 1024
+
+_PROCESS = secrets.token_hex(8)
+_NUMBERS = itertools.count()
 
 
-@dataclass(frozen=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """A decoded ModelInfer call.
 
-    `label` is its model_version; `id` the prediction id, made here if the caller gave none; `raw` says how the caller sent its tensors.
+    `label` is its model_version; `id` the prediction id, made here if the caller gave none; `outputs` are the names asked for, none for
+    all; `raw` says how the caller sent its tensors.
     """
 
     model: str
@@ -47,6 +56,7 @@ class InferRequest:
     datatypes: Mapping[str, str]
     outputs: tuple[str, ...]
     raw: bool
+    parameters: Parameters
 
 
 def decode(data: bytes) -> InferRequest:
@@ -59,67 +69,139 @@ def decode(data: bytes) -> InferRequest:
         message = pb.ModelInferRequest.FromString(data)
     except DecodeError as error:
         raise InputMismatchError(f"the request is not a ModelInferRequest: {error}") from error
-    raw = bool(message.raw_input_contents)
-    if raw and len(message.raw_input_contents) != len(message.inputs):
-        raise InputMismatchError(
-            f"expected one raw_input_contents per input, got {len(message.raw_input_contents)} for {len(message.inputs)}"
-        )
+    tensors, contents = message.inputs, message.raw_input_contents
+    raw = bool(contents)
+    if raw and len(contents) != len(tensors):
+        raise InputMismatchError(f"expected one raw_input_contents per input, got {len(contents)} for {len(tensors)}")
     inputs: dict[str, Tensor] = {}
-    for place, tensor in enumerate(message.inputs):
-        if tensor.name in inputs:
-            raise InputMismatchError(f"input {tensor.name!r} appears twice")
+    datatypes: dict[str, str] = {}
+    for place, tensor in enumerate(tensors):
+        name = tensor.name
+        if name in inputs:
+            raise InputMismatchError(f"input {name!r} appears twice")
         if raw and tensor.HasField("contents"):
-            raise InputMismatchError(f"input {tensor.name!r} has typed contents beside raw_input_contents: send one or the other")
-        inputs[tensor.name] = _decode_raw(tensor, message.raw_input_contents[place]) if raw else _decode_typed(tensor)
+            raise InputMismatchError(f"input {name!r} has typed contents beside raw_input_contents: send one or the other")
+        datatypes[name] = tensor.datatype
+        inputs[name] = _decode_raw(tensor, contents[place]) if raw else _decode_typed(tensor)
+    outputs = tuple([output.name for output in message.outputs])
+    if len(set(outputs)) != len(outputs):
+        raise InputMismatchError("an output is asked for twice")
     return InferRequest(
-        model=message.model_name,
-        label=message.model_version,
-        id=message.id or uuid.uuid4().hex,
-        inputs=inputs,
-        datatypes={tensor.name: tensor.datatype for tensor in message.inputs},
-        outputs=tuple(output.name for output in message.outputs),
-        raw=raw,
+        message.model_name,
+        message.model_version,
+        message.id or f"{_PROCESS}-{next(_NUMBERS):x}",
+        inputs,
+        datatypes,
+        outputs,
+        raw,
+        parameters.read(message.parameters) if message.parameters else parameters.NONE,
     )
 
 
-def check(request: InferRequest, signature: Signature, *, batchable: bool) -> int:
-    """The number of rows of a request that fits the signature (1 where rows are no dimension of their own).
+class Form:
+    """What the requests and answers of one version look like.
 
-    Raises:
-        InputMismatchError: saying what was expected and what came.
+    `always` are outputs to compute even for a caller that asks for others, because something else wants them.
     """
-    expected = {spec.name: spec for spec in signature.inputs}
-    if request.inputs.keys() != expected.keys():
-        raise InputMismatchError(f"expected inputs {sorted(expected)}, got {sorted(request.inputs)}")
-    for name, tensor in request.inputs.items():
-        _check_tensor(expected[name], request.datatypes[name], tensor.shape)
-    known = [spec.name for spec in signature.outputs]
-    if unknown := [name for name in request.outputs if name not in known]:
-        raise InputMismatchError(f"no output {unknown[0]!r}; the model gives {known}")
-    if not batchable:
-        return 1
-    rows: set[int] = {tensor.shape[0] for tensor in request.inputs.values()}
-    if len(rows) > 1:
-        raise InputMismatchError(f"all inputs of a request have as many rows, got {sorted(rows)}")
-    if 0 in rows:
-        raise InputMismatchError("the batch is empty: expected at least one row, got 0")
-    return rows.pop()
 
+    def __init__(self, model: str, version: int, signature: Signature, *, batchable: bool, always: tuple[str, ...] = ()) -> None:
+        self._inputs = {spec.name: spec for spec in signature.inputs}
+        self._outputs = {spec.name: spec.datatype for spec in signature.outputs}
+        self._names = tuple(self._outputs)
+        self._batchable = batchable
+        self._always = always
+        self._start = pb.ModelInferResponse(model_name=model, model_version=str(version)).SerializeToString()
+        self._heads: dict[tuple[tuple[str, ...], tuple[tuple[int, ...], ...]], bytes] = {}
 
-def encode(request: InferRequest, version: int, outputs: Columns, signature: Signature) -> bytes:
-    """The ModelInferResponse to a request: raw if the request was raw (or an output is FP16, which has no typed form), else typed."""
-    datatypes = {spec.name: spec.datatype for spec in signature.outputs}
-    names = request.outputs or tuple(datatypes)
-    answer = pb.ModelInferResponse(model_name=request.model, model_version=str(version), id=request.id)
-    raw = request.raw or any(datatypes[name] == "FP16" for name in names)
-    for name in names:
-        tensor, datatype = outputs[name], datatypes[name]
-        output = answer.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
+    def outputs(self, request: InferRequest) -> tuple[str, ...]:
+        """The names of the outputs to compute for a request."""
+        if not request.outputs:
+            return self._names
+        return (*request.outputs, *[name for name in self._always if name not in request.outputs])
+
+    def rows(self, request: InferRequest) -> int:
+        """The number of rows of a request that fits (1 where rows are no dimension of their own).
+
+        Raises:
+            InputMismatchError: saying what was expected and what came.
+        """
+        inputs = request.inputs
+        if inputs.keys() != self._inputs.keys():
+            raise InputMismatchError(f"expected inputs {sorted(self._inputs)}, got {sorted(inputs)[:32]}")
+        for name, spec in self._inputs.items():
+            _check_tensor(spec, request.datatypes[name], inputs[name].shape)
+        for name in request.outputs:
+            if name not in self._outputs:
+                raise InputMismatchError(f"no output {name[:80]!r}; the model gives {list(self._names)}")
+        return self._count(inputs) if self._batchable else 1
+
+    def shape(self, request: InferRequest) -> tuple[object, ...]:
+        """What must be alike for two requests to share a batch."""
+        return (*[request.inputs[name].shape[1:] for name in self._inputs], *request.outputs)
+
+    def encode(self, request: InferRequest, outputs: Columns, timing: str = "") -> bytes:
+        """The ModelInferResponse: raw if the request was raw (or an output is FP16, which has no typed form), else typed.
+
+        `timing` is the value of the parameter `tidegate_timing`, if the caller asked for it.
+        """
+        names = request.outputs or self._names
+        raw = request.raw or any(self._outputs[name] == "FP16" for name in names)
+        parts = [self._start, _field(_ID, request.id.encode())]
+        if timing:
+            parts.append(pb.ModelInferResponse(parameters={"tidegate_timing": pb.InferParameter(string_param=timing)}).SerializeToString())
         if raw:
-            answer.raw_output_contents.append(_raw_bytes(tensor, datatype))
+            parts.append(self._head(names, outputs))
+            parts += [_field(_RAW, _raw_bytes(outputs[name], self._outputs[name])) for name in names]
         else:
+            parts.append(self._typed(names, outputs))
+        # Parts of a message may be written one after the other ("Encoding", Protocol Buffers documentation): reading them merges them.
+        return b"".join(parts)
+
+    def _count(self, inputs: Columns) -> int:
+        rows = {tensor.shape[0] for tensor in inputs.values()}
+        if len(rows) > 1:
+            raise InputMismatchError(f"all inputs of a request have as many rows, got {sorted(rows)}")
+        count: int = rows.pop()
+        if not count:
+            raise InputMismatchError("the batch is empty: expected at least one row, got 0")
+        return count
+
+    def _head(self, names: tuple[str, ...], outputs: Columns) -> bytes:
+        """Names, datatypes and shapes of the outputs; remembered, as most answers have the same."""
+        key = (names, tuple([outputs[name].shape for name in names]))
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            answer = pb.ModelInferResponse()
+            for name in names:
+                answer.outputs.add(name=name, datatype=self._outputs[name], shape=outputs[name].shape)
+            head = self._heads[key] = answer.SerializeToString()
+        return head
+
+    def _typed(self, names: tuple[str, ...], outputs: Columns) -> bytes:
+        answer = pb.ModelInferResponse()
+        for name in names:
+            tensor, datatype = outputs[name], self._outputs[name]
+            output = answer.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
             getattr(output.contents, _CONTENTS[datatype]).extend(tensor.ravel().tolist())
-    return answer.SerializeToString()
+        return answer.SerializeToString()
+
+
+_ID, _RAW = b"\x1a", b"\x32"
+"""Fields 3 and 6 of ModelInferResponse, both of bytes behind their length."""
+
+
+def _field(tag: bytes, value: bytes) -> bytes:
+    length = len(value)
+    if length < 128:  # noqa: PLR2004 -- what one byte of a varint holds
+        return tag + bytes((length,)) + value
+    size = bytearray(tag)
+    while length > 127:  # noqa: PLR2004 -- the same
+        size.append(length & 127 | 128)
+        length >>= 7
+    size.append(length)
+    return bytes(size) + value
 
 
 def _decode_raw(tensor: pb.ModelInferRequest.InferInputTensor, data: bytes) -> Tensor:
@@ -129,7 +211,7 @@ def _decode_raw(tensor: pb.ModelInferRequest.InferInputTensor, data: bytes) -> T
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
         raise InputMismatchError(f"input {tensor.name!r} {tensor.datatype} {list(shape)} expects {expected} bytes, got {len(data)}")
-    return np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape)
+    return _shaped(np.frombuffer(data, dtype), shape)
 
 
 def _decode_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
@@ -145,22 +227,32 @@ def _decode_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
     if len(values) != math.prod(shape):
         raise InputMismatchError(f"input {tensor.name!r} {list(shape)} expects {math.prod(shape)} values, got {len(values)}")
     try:
-        return np.array(values, dtype=dtype).reshape(shape)
+        return _shaped(np.array(values, dtype=dtype), shape)
     except OverflowError as error:
         raise InputMismatchError(f"input {tensor.name!r} holds a value outside {tensor.datatype}: {error}") from error
 
 
 def _dtype(tensor: pb.ModelInferRequest.InferInputTensor) -> np.dtype[np.generic]:
-    if tensor.datatype not in DTYPES:
-        raise InputMismatchError(f"input {tensor.name!r} has datatype {tensor.datatype!r}; expected one of {', '.join(DTYPES)}")
-    return DTYPES[tensor.datatype]
+    dtype = _WIRE_DTYPES.get(tensor.datatype)
+    if dtype is None:
+        raise InputMismatchError(f"input {tensor.name!r} has datatype {tensor.datatype[:80]!r}; expected one of {', '.join(DTYPES)}")
+    return dtype
 
 
 def _shape(tensor: pb.ModelInferRequest.InferInputTensor) -> tuple[int, ...]:
     shape = tuple(tensor.shape)
-    if any(size < 0 for size in shape):
+    if len(shape) > _MAX_DIMENSIONS:
+        raise InputMismatchError(f"input {tensor.name!r} has {len(shape)} dimensions, at most {_MAX_DIMENSIONS} are taken")
+    if shape and min(shape) < 0:
         raise InputMismatchError(f"input {tensor.name!r} has shape {list(shape)}: a size is negative")
     return shape
+
+
+def _shaped(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    try:
+        return values.reshape(shape)
+    except ValueError as error:  # an empty tensor whose other sizes overflow
+        raise InputMismatchError(f"no tensor can have the shape {list(shape)}") from error
 
 
 def _split(name: str, data: bytes) -> list[bytes]:
@@ -181,7 +273,7 @@ def _objects(values: Sequence[bytes], name: str, shape: tuple[int, ...]) -> Tens
         raise InputMismatchError(f"input {name!r} BYTES {list(shape)} expects {math.prod(shape)} elements, got {len(values)}")
     tensor = np.empty(len(values), dtype=object)
     tensor[:] = values
-    return tensor.reshape(shape)
+    return _shaped(tensor, shape)
 
 
 def _check_tensor(spec: TensorSpec, datatype: str, shape: tuple[int, ...]) -> None:
@@ -193,5 +285,5 @@ def _check_tensor(spec: TensorSpec, datatype: str, shape: tuple[int, ...]) -> No
 
 def _raw_bytes(tensor: Tensor, datatype: str) -> bytes:
     if datatype == "BYTES":
-        return b"".join(_LENGTH.pack(len(value)) + value for value in tensor.ravel())
-    return tensor.astype(DTYPES[datatype].newbyteorder("<"), copy=False).tobytes()
+        return b"".join([_LENGTH.pack(len(value)) + value for value in tensor.ravel()])
+    return tensor.astype(_WIRE_DTYPES[datatype], copy=False).tobytes()

@@ -1,15 +1,19 @@
 """Batches gather while the engine runs, and nobody in them pays for another."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from registry.bundle import Signature, TensorSpec
 from server.engine import Columns, Tensor
-from server.errors import DeadlineExceededError, ModelFailedError
-from server.grpcio_transport.batcher import Batch, Batcher, ClosedError, Waiting
+from server.errors import DeadlineExceededError, ModelFailedError, RequestError
+from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
+from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, Waiting
 from server.loaded_version import LoadedVersion
 
 
@@ -22,13 +26,44 @@ class GatedEngine:
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.running = threading.Event()
+        self.runs: list[list[float]] = []
 
-    def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:  # noqa: ARG002 -- the Protocol's
+    def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:
         self.running.set()
         assert self.gate.wait(10)
+        self.runs.append(inputs["x"].tolist())
         if (inputs["x"] < 0).any():
             raise ModelFailedError("negative")
-        return {"y": inputs["x"] * 2}
+        return dict.fromkeys(outputs, inputs["x"] * 2)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request and what became of it."""
+
+    waiting: Waiting
+    answer: "Future[list[float]]"
+
+
+def ask(
+    *values: float,
+    deadline: float = float("inf"),
+    caller: str = "a",
+    level: int = NORMAL,
+    shape: tuple[object, ...] = (),
+    output: str = "y",
+) -> Asked:
+    answer: Future[list[float]] = Future()
+
+    def done(_: Waiting, outcome: Columns | RequestError) -> None:
+        if isinstance(outcome, RequestError):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome[output].tolist())
+
+    inputs = {"x": np.array(values, np.float32)}
+    waiting = Waiting(inputs, len(values), shape, (output,), caller, level, deadline, time.perf_counter(), done)
+    return Asked(waiting, answer)
 
 
 @pytest.fixture
@@ -43,7 +78,7 @@ def batches() -> list[Batch]:
 
 @pytest.fixture
 def batcher(engine: GatedEngine, batches: list[Batch]) -> Iterator[Batcher]:
-    version = LoadedVersion("m", 1, "", engine.signature, engine, None, 0.0, batchable=engine.batchable)
+    version = LoadedVersion("m", 1, "", engine.signature, engine, None, 0.0, batchable=True)
     made = Batcher(version, max_batch_rows=8, max_queue_delay=0, observe=batches.append)
     yield made
     engine.gate.set()
@@ -51,87 +86,153 @@ def batcher(engine: GatedEngine, batches: list[Batch]) -> Iterator[Batcher]:
     made.join(10)
 
 
-def waiting(*values: float, deadline: float = float("inf")) -> Waiting:
-    return Waiting({"x": np.array(values, np.float32)}, len(values), deadline, counted=True)
-
-
-def hold(batcher: Batcher, engine: GatedEngine) -> Waiting:
+def hold(batcher: Batcher, engine: GatedEngine) -> Asked:
     """Submit a request and return when it runs, held at the gate: what is submitted next gathers."""
-    first = waiting(0.0)
-    batcher.submit(first)
+    first = ask(0.0)
+    batcher.submit(first.waiting)
     assert engine.running.wait(10)
     return first
 
 
+def submit(batcher: Batcher, *asked: Asked) -> None:
+    for one in asked:
+        batcher.submit(one.waiting)
+
+
 def test_requests_that_came_while_the_engine_ran_share_a_batch(batcher: Batcher, engine: GatedEngine, batches: list[Batch]) -> None:
     hold(batcher, engine)
-    requests = [waiting(float(n), float(n)) for n in range(3)]
-    for request in requests:
-        batcher.submit(request)
+    asked = [ask(float(n), float(n)) for n in range(3)]
+    submit(batcher, *asked)
     assert batcher.queue_rows == 6
     engine.gate.set()
-    assert [request.answer.result(10)["y"].tolist() for request in requests] == [[0, 0], [2, 2], [4, 4]]
+    assert [one.answer.result(10) for one in asked] == [[0, 0], [2, 2], [4, 4]]
     batcher.close()
     batcher.join(10)
     assert [batch.rows for batch in batches] == [1, 6]
     assert batcher.queue_rows == 0
 
 
-def test_batch_holds_at_most_max_batch_rows(batcher: Batcher, engine: GatedEngine, batches: list[Batch]) -> None:
+def test_batch_holds_at_most_max_batch_rows_and_no_smaller_request_is_split(batcher: Batcher, engine: GatedEngine) -> None:
     hold(batcher, engine)
-    requests = [waiting(*[1.0] * 5) for _ in range(3)]
-    for request in requests:
-        batcher.submit(request)
+    asked = [ask(*[float(n)] * 5) for n in range(3)]
+    submit(batcher, *asked)
     engine.gate.set()
-    for request in requests:
-        request.answer.result(10)
-    batcher.close()
-    batcher.join(10)
-    assert [batch.rows for batch in batches] == [1, 5, 5, 5]
+    for one in asked:
+        one.answer.result(10)
+    assert [len(run) for run in engine.runs] == [1, 5, 5, 5]
 
 
-def test_cancelled_caller_leaves_its_batch_and_the_others_are_answered(batcher: Batcher, engine: GatedEngine, batches: list[Batch]) -> None:
+def test_request_larger_than_a_batch_is_split_and_answered_whole_and_in_order(batcher: Batcher, engine: GatedEngine) -> None:
     hold(batcher, engine)
-    gone, stays = waiting(1.0), waiting(2.0)
-    batcher.submit(gone)
-    batcher.submit(stays)
-    assert gone.answer.cancel()
+    large = ask(*map(float, range(20)))
+    submit(batcher, large)
     engine.gate.set()
-    assert stays.answer.result(10)["y"].tolist() == [4]
-    batcher.close()
-    batcher.join(10)
-    assert [batch.rows for batch in batches] == [1, 1]
+    assert large.answer.result(10) == [2.0 * n for n in range(20)]
+    assert [len(run) for run in engine.runs] == [1, 8, 8, 4]
+
+
+def test_caller_with_many_rows_does_not_starve_one_with_a_single_row(batcher: Batcher, engine: GatedEngine) -> None:
+    hold(batcher, engine)
+    many = [ask(*[1.0] * 4, caller="greedy") for _ in range(100)]
+    large = ask(*[1.0] * 400, caller="huge")
+    single = ask(5.0, caller="modest")
+    submit(batcher, *many, large, single)
+    engine.gate.set()
+    large.answer.result(10)
+    turn = next(place for place, run in enumerate(engine.runs) if 5.0 in run)
+    assert turn <= 3, f"it was in batch {turn}"
+
+
+def test_higher_priority_is_served_first(batcher: Batcher, engine: GatedEngine) -> None:
+    hold(batcher, engine)
+    low, normal, high = ask(*[3.0] * 8, level=LOW), ask(*[2.0] * 8, level=NORMAL), ask(*[1.0] * 8, level=HIGH)
+    submit(batcher, low, normal, high)
+    engine.gate.set()
+    low.answer.result(10)
+    assert [run[0] for run in engine.runs] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_requests_of_different_rows_or_outputs_share_no_batch(batcher: Batcher, engine: GatedEngine) -> None:
+    hold(batcher, engine)
+    wide, narrow, again = ask(1.0, shape=(4,)), ask(2.0, shape=(3,), output="z"), ask(3.0, shape=(4,))
+    submit(batcher, wide, narrow, again)
+    engine.gate.set()
+    assert [one.answer.result(10) for one in (wide, narrow, again)] == [[2], [4], [6]]
+    assert all(len({value == 2.0 for value in run}) == 1 for run in engine.runs)
+
+
+def test_cancelled_caller_leaves_its_batch_and_the_others_are_answered(batcher: Batcher, engine: GatedEngine) -> None:
+    hold(batcher, engine)
+    gone, stays = ask(1.0), ask(2.0)
+    submit(batcher, gone, stays)
+    assert batcher.drop(gone.waiting)
+    assert batcher.queue_rows == 1
+    engine.gate.set()
+    assert stays.answer.result(10) == [4]
+    assert engine.runs == [[0.0], [2.0]]
+    assert not batcher.drop(stays.waiting)
+
+
+def test_split_request_cancelled_half_way_is_not_run_to_its_end(batcher: Batcher, engine: GatedEngine) -> None:
+    large = ask(*[1.0] * 80)
+    submit(batcher, large)
+    assert engine.running.wait(10)
+    assert batcher.drop(large.waiting)
+    assert batcher.queue_rows == 0
+    engine.gate.set()
+    after = ask(2.0)
+    submit(batcher, after)
+    assert after.answer.result(10) == [4]
+    assert len(engine.runs) == 2
+    assert not large.answer.done()
 
 
 def test_expired_request_is_not_run(batcher: Batcher, engine: GatedEngine) -> None:
     hold(batcher, engine)
-    late, stays = waiting(1.0, deadline=0.0), waiting(2.0)
-    batcher.submit(late)
-    batcher.submit(stays)
+    late, stays = ask(1.0, deadline=0.0), ask(2.0)
+    submit(batcher, late, stays)
     engine.gate.set()
-    assert stays.answer.result(10)["y"].tolist() == [4]
+    assert stays.answer.result(10) == [4]
     with pytest.raises(DeadlineExceededError):
         late.answer.result(10)
+    assert engine.runs == [[0.0], [2.0]]
 
 
-def test_only_the_request_at_fault_fails(batcher: Batcher, engine: GatedEngine) -> None:
+def test_only_the_request_at_fault_fails_and_it_takes_few_runs_to_find_it(batcher: Batcher, engine: GatedEngine) -> None:
     hold(batcher, engine)
-    good, bad, other = waiting(1.0), waiting(-1.0), waiting(3.0)
-    for request in (good, bad, other):
-        batcher.submit(request)
+    asked = [ask(-1.0 if n == 3 else float(n)) for n in range(8)]
+    submit(batcher, *asked)
     engine.gate.set()
-    assert good.answer.result(10)["y"].tolist() == [2]
-    assert other.answer.result(10)["y"].tolist() == [6]
-    with pytest.raises(ModelFailedError, match="negative"):
-        bad.answer.result(10)
+    for n, one in enumerate(asked):
+        if n == 3:
+            with pytest.raises(ModelFailedError, match="negative"):
+                one.answer.result(10)
+        else:
+            assert one.answer.result(10) == [2.0 * n]
+    assert len(engine.runs) <= 1 + 2 * 4
+
+
+def test_what_a_request_is_thought_to_take_grows_with_what_waits_before_it(batcher: Batcher, engine: GatedEngine) -> None:
+    engine.gate.set()
+    for _ in range(20):
+        one = ask(*[1.0] * 8)
+        submit(batcher, one)
+        one.answer.result(10)
+    engine.gate.clear()
+    engine.running.clear()
+    hold(batcher, engine)
+    alone = batcher.expect(NORMAL, 1)
+    submit(batcher, *[ask(*[1.0] * 8, level=LOW) for _ in range(50)])
+    assert batcher.expect(NORMAL, 1) == alone
+    assert batcher.expect(LOW, 1) > 10 * alone
 
 
 def test_closed_batcher_answers_what_it_has_and_takes_no_more(batcher: Batcher, engine: GatedEngine) -> None:
     hold(batcher, engine)
-    queued = waiting(1.0)
-    batcher.submit(queued)
+    queued = ask(1.0)
+    submit(batcher, queued)
     batcher.close()
     with pytest.raises(ClosedError):
-        batcher.submit(waiting(2.0))
+        batcher.submit(ask(2.0).waiting)
     engine.gate.set()
-    assert queued.answer.result(10)["y"].tolist() == [2]
+    assert queued.answer.result(10) == [2]

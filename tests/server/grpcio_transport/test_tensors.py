@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from registry.bundle import Signature, TensorSpec
 from server.engine import DTYPES
 from server.errors import InputMismatchError, RequestError
-from server.grpcio_transport import tensors
+from server.grpcio_transport import parameters, tensors
+from server.grpcio_transport.tensors import Form
 from tidegate_protos import inference_pb2 as pb
 
 NUMBERS = [name for name in DTYPES if name != "BYTES"]
@@ -29,8 +30,9 @@ def numbers(draw: st.DrawFn) -> tuple[str, NDArray[np.generic]]:
 def request_of(datatype: str, tensor: NDArray[np.generic], *, raw: bool) -> pb.ModelInferRequest:
     """A request with the tensor as input x, written by the encoder that answers use."""
     spec = TensorSpec("x", datatype, (-1,) * tensor.ndim)
-    given_request = tensors.InferRequest("m", "", "id", {}, {}, (), raw)
-    answer = pb.ModelInferResponse.FromString(tensors.encode(given_request, 1, {"x": tensor}, Signature((spec,), (spec,))))
+    given_request = tensors.InferRequest("m", "", "id", {}, {}, (), raw, parameters.NONE)
+    form = Form("m", 1, Signature((spec,), (spec,)), batchable=True)
+    answer = pb.ModelInferResponse.FromString(form.encode(given_request, {"x": tensor}))
     request = pb.ModelInferRequest(model_name="m", raw_input_contents=answer.raw_output_contents)
     output = answer.outputs[0]
     request.inputs.add(name="x", datatype=datatype, shape=output.shape, contents=output.contents if output.HasField("contents") else None)
@@ -90,6 +92,6 @@ def test_contents_of_another_datatype_are_refused() -> None:
 def test_rows_must_agree_between_inputs() -> None:
     signature = Signature((TensorSpec("x", "FP32", (-1,)), TensorSpec("y", "FP32", (-1,))), (TensorSpec("z", "FP32", (-1,)),))
     inputs = {"x": np.zeros(2, np.float32), "y": np.zeros(3, np.float32)}
-    request = tensors.InferRequest("m", "", "id", inputs, {"x": "FP32", "y": "FP32"}, (), raw=True)
+    request = tensors.InferRequest("m", "", "id", inputs, {"x": "FP32", "y": "FP32"}, (), raw=True, parameters=parameters.NONE)
     with pytest.raises(InputMismatchError, match=r"as many rows, got \[2, 3\]"):
-        tensors.check(request, signature, batchable=True)
+        Form("m", 1, signature, batchable=True).rows(request)

@@ -1,0 +1,376 @@
+# ruff: noqa: SLF001 -- see the docstring
+"""Calls that take no thread: grpcio hands each message over as it comes, and the answer is sent by whichever thread has it.
+
+grpcio's synchronous server parks a pooled thread on every call, which wakes three times before it answers; that is most of what a small
+request costs (measured in `docs/decisions/0013`). An executor can be given to a method, and is called with all that the thread would have
+needed: this one starts the same operations itself. That uses names of `grpc._server` that are not public, nowhere but here: `check` refuses
+to start on a release that lacks them, and the contract tests hold every release that `pyproject.toml` lets in to the same behaviour.
+
+What a message means is not known here: see `pipeline`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeAlias
+
+import grpc
+import structlog
+from grpc import _server
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from server.errors import SettingsError
+
+_NEEDED = (
+    "_status",
+    "_abort",
+    "_possibly_finish_call",
+    "_unary_response_in_pool",
+    "_stream_response_in_pool",
+    "_select_thread_pool_for_behavior",
+    "_get_initial_metadata_operation",
+    "_CANCELLED",
+    "_CLOSED",
+    "_OPEN",
+)
+_RECEIVE, _SEND = "tidegate_receive", "tidegate_send"
+_NO_FLAGS = 0
+STREAM_WINDOW = 64
+"""Requests of one stream that may be unanswered; then no more is read from it, and HTTP/2 holds the caller back."""
+
+_log = structlog.get_logger("tidegate.transport")
+
+
+class Exchange(Protocol):
+    """One request and where its answer goes. `answer` or `refuse` is called once, from any thread; after a cancellation both do nothing."""
+
+    @property
+    def head(self) -> "Head":
+        """What came before the message."""
+        ...
+
+    def answer(self, data: bytes) -> None:
+        """Send the answer."""
+        ...
+
+    def refuse(self, status: grpc.Status) -> None:
+        """Send a refusal."""
+        ...
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called, on the serving thread, if the call ends before its answer: cancelled, or past its deadline.
+
+        It may be called after the answer as well.
+        """
+        ...
+
+
+Begin: TypeAlias = Callable[[bytes, Exchange], None]
+"""Takes a message; runs on the one serving thread, so it must not wait for anything."""
+
+
+class Head:
+    """Deadline, metadata and peer of a call."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self, event: Any) -> None:
+        self._event = event
+
+    @property
+    def deadline(self) -> float:
+        """When the caller stops waiting, in seconds since 1970; infinite or far away if it never does."""
+        return float(self._event.call_details.deadline)
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        """The call's metadata, keys in lower case."""
+        return self._event.invocation_metadata or ()
+
+    @property
+    def peer(self) -> str:
+        """The connection the call came by, such as `ipv4:127.0.0.1:51234`."""
+        return str(self._event.call.peer().decode())
+
+    @property
+    def peer_names(self) -> Sequence[str]:
+        """The names in the peer's certificate, if it showed one and it was verified."""
+        return [name.decode(errors="replace") for name in cygrpc.peer_identities(self._event.call) or ()]
+
+
+def check() -> None:
+    """Refuse to work with a grpcio that is not built as the ones known.
+
+    Raises:
+        SettingsError: naming the release and what it lacks.
+    """
+    if missing := [name for name in _NEEDED if not hasattr(_server, name)]:
+        raise SettingsError(
+            f"grpcio {grpc.__version__} is not a release this transport knows ({missing[0]} is missing): install one it names"
+        )
+
+
+def handler(begin: Begin) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    """A unary method whose messages go to `begin`."""
+
+    def never(_: bytes, __: grpc.ServicerContext) -> bytes:
+        raise NotImplementedError("the executor answers")
+
+    never.experimental_thread_pool = _Direct(lambda event, state: _receive(event, state, _Unary(event, state), begin))  # type: ignore[attr-defined]
+    return grpc.unary_unary_rpc_method_handler(never)
+
+
+def stream_handler(begin: Begin, wrap: Callable[[bytes], bytes], wrap_refusal: Callable[[grpc.Status], bytes]) -> Any:
+    """A method with a stream each way; every message goes to `begin`, answers come back in the order of the requests.
+
+    `wrap` makes a message of the stream from an answer, `wrap_refusal` from a refusal: the stream itself goes on.
+    """
+
+    def never(_: Any, __: grpc.ServicerContext) -> Any:
+        raise NotImplementedError("the executor answers")
+
+    never.experimental_thread_pool = _Direct(lambda event, state: _Stream(event, state, begin, wrap, wrap_refusal).receive())  # type: ignore[attr-defined]
+    return grpc.stream_stream_rpc_method_handler(never)
+
+
+def push_handler(watch: Callable[[bytes, Callable[[bytes], None]], Callable[[], None]]) -> Any:
+    """A method that answers its one message with many: `watch` gets the message and what sends, and returns what ends it.
+
+    Sending never waits: where the caller reads more slowly than the answers change, it gets the newest.
+    """
+
+    def never(_: Any, __: grpc.ServicerContext) -> Any:
+        raise NotImplementedError("the executor answers")
+
+    def begin(message: bytes, push: "_Push") -> None:
+        _on_end(push.state, watch(message, push.send))
+
+    never.experimental_thread_pool = _Direct(lambda event, state: _receive(event, state, _Push(event, state), begin))  # type: ignore[attr-defined]
+    return grpc.unary_stream_rpc_method_handler(never)
+
+
+class _Direct(ThreadPoolExecutor):
+    """No executor at all: `grpc` asks it for a thread for a call, and gets the call begun at once instead."""
+
+    def __init__(self, start: Callable[[Any, Any], None]) -> None:
+        super().__init__(1)  # starts no thread before the first task, and there is none
+        self._start = start
+
+    def submit(self, _run: Any, /, *args: Any, **_: Any) -> "Future[Any]":
+        """Called by grpcio's serving thread, which holds the call's lock, with the arguments of `_server._unary_response_in_pool`."""
+        _, event, state = args[:3]
+        self._start(event, state)
+        # No future: grpcio counts calls by it only if it was given a maximum, which is ours to keep.
+        return None  # type: ignore[return-value]
+
+
+class _Unary:
+    __slots__ = ("_event", "_state", "head")
+
+    def __init__(self, event: Any, state: Any) -> None:
+        self._event = event
+        self._state = state
+        self.head = Head(event)
+
+    def answer(self, data: bytes) -> None:
+        _server._status(self._event, self._state, data)
+
+    def refuse(self, status: grpc.Status) -> None:
+        _refuse(self._event, self._state, status)
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        _on_end(self._state, callback)
+
+
+class _Push:
+    """Sends the newest of what it is given; `state.condition` guards it."""
+
+    def __init__(self, event: Any, state: Any) -> None:
+        self._event = event
+        self.state = state
+        self._next: bytes | None = None
+        self._sending = False
+
+    def send(self, data: bytes) -> None:
+        with self.state.condition:
+            self._next = data
+            self._flush()
+
+    def refuse(self, status: grpc.Status) -> None:
+        _refuse(self._event, self.state, status)
+
+    def _flush(self) -> None:
+        if self._next is not None and not self._sending and _is_open(self.state):
+            _send(self._event, self.state, self._next, self._sent)
+            self._next, self._sending = None, True
+
+    def _sent(self, _: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
+        with self.state.condition:
+            self._sending = False
+            finished = _server._possibly_finish_call(self.state, _SEND)
+            self._flush()
+            return finished
+
+
+def _receive(event: Any, state: Any, exchange: Any, begin: Callable[[bytes, Any], None]) -> None:
+    """Have the one message of a call given to `begin`, with what answers it."""
+
+    def received(message_event: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
+        message = message_event.batch_operations[0].message()
+        if message is not None:
+            _begin(begin, message, exchange)
+        with state.condition:
+            if message is None and state.client is _server._OPEN:
+                state.client = _server._CLOSED
+                _refuse(event, state, _NO_MESSAGE)
+            return _server._possibly_finish_call(state, _RECEIVE)
+
+    event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received)
+    state.due.add(_RECEIVE)
+
+
+class _Stream:
+    """A stream in both directions. `_state.condition`, grpcio's lock of the call, guards it all."""
+
+    def __init__(
+        self, event: Any, state: Any, begin: Begin, wrap: Callable[[bytes], bytes], wrap_refusal: Callable[[grpc.Status], bytes]
+    ) -> None:
+        self._event = event
+        self._state = state
+        self._begin = begin
+        self._wrap = wrap
+        self._wrap_refusal = wrap_refusal
+        self._unsent: deque[_Message] = deque()
+        self._receiving = False
+        self._sending = False
+        self._half_closed = False
+        _on_end(state, self._ended)
+
+    def receive(self) -> None:
+        """Ask for the next message."""
+        self._event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
+        self._state.due.add(_RECEIVE)
+        self._receiving = True
+
+    def put(self, message: "_Message", data: bytes) -> None:
+        """`data` answers `message`: send it when all before it are sent."""
+        with self._state.condition:
+            message.data = data
+            self._flush()
+
+    def wrap(self, data: bytes) -> bytes:
+        """A message of the stream that answers."""
+        return self._wrap(data)
+
+    def wrap_refusal(self, status: grpc.Status) -> bytes:
+        """A message of the stream that refuses."""
+        return self._wrap_refusal(status)
+
+    def _ended(self) -> None:
+        for message in self._unsent:
+            message.ended()
+
+    def _received(self, message_event: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
+        data = message_event.batch_operations[0].message()
+        message = None if data is None else _Message(self, self._event)
+        with self._state.condition:
+            self._receiving = False
+            if message is None:
+                self._half_closed = True
+            else:
+                self._unsent.append(message)
+        if message is not None:
+            _begin(self._begin, data, message)
+        with self._state.condition:
+            finished = _server._possibly_finish_call(self._state, _RECEIVE)
+            self._flush()
+            return finished
+
+    def _sent(self, _: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
+        with self._state.condition:
+            self._sending = False
+            finished = _server._possibly_finish_call(self._state, _SEND)
+            self._flush()
+            return finished
+
+    def _flush(self) -> None:
+        """Go on with whatever the stream waits for, if it is still open."""
+        if not _is_open(self._state):
+            return
+        if not self._sending and self._unsent and (data := self._unsent[0].data) is not None:
+            self._unsent.popleft()
+            _send(self._event, self._state, data, self._sent)
+            self._sending = True
+        if not self._receiving and not self._half_closed and len(self._unsent) < STREAM_WINDOW:
+            self.receive()
+        if self._half_closed and not self._unsent and not self._sending:
+            _server._status(self._event, self._state, None)
+
+
+class _Message:
+    """One request of a stream."""
+
+    __slots__ = ("_stream", "data", "ended", "head")
+
+    def __init__(self, stream: _Stream, event: Any) -> None:
+        self._stream = stream
+        self.ended: Callable[[], None] = lambda: None
+        self.head = Head(event)
+        self.data: bytes | None = None
+
+    def answer(self, data: bytes) -> None:
+        self._stream.put(self, self._stream.wrap(data))
+
+    def refuse(self, status: grpc.Status) -> None:
+        self._stream.put(self, self._stream.wrap_refusal(status))
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        self.ended = callback
+
+
+class _Refusal(grpc.Status):
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self.code, self.details, self.trailing_metadata = code, details, ()
+
+
+_NO_MESSAGE = _Refusal(grpc.StatusCode.UNIMPLEMENTED, "the call takes exactly one request message")
+_DEFECT = _Refusal(grpc.StatusCode.INTERNAL, "the daemon failed on this request; its log says how")
+
+
+def _begin(begin: Callable[[bytes, Any], None], message: bytes, exchange: Any) -> None:
+    try:
+        begin(message, exchange)
+    except Exception:  # noqa: BLE001 -- a defect of ours must end one call and not the thread that serves all
+        _log.exception("a request could not be begun")
+        exchange.refuse(_DEFECT)
+
+
+def _is_open(state: Any) -> bool:
+    return state.client is not _server._CANCELLED and not state.statused
+
+
+def _send(event: Any, state: Any, data: bytes, sent: Callable[[Any], Any]) -> None:
+    operations = [cygrpc.SendMessageOperation(data, _NO_FLAGS)]
+    if state.initial_metadata_allowed:
+        operations.insert(0, _server._get_initial_metadata_operation(state, None))
+        state.initial_metadata_allowed = False
+    event.call.start_server_batch(operations, sent)
+    state.due.add(_SEND)
+
+
+def _refuse(event: Any, state: Any, status: grpc.Status) -> None:
+    with state.condition:
+        if state.statused:
+            return
+        state.code = status.code
+        state.details = status.details.encode()
+        state.trailing_metadata = status.trailing_metadata
+        _server._abort(state, event.call, status.code.value[0], state.details)
+
+
+def _on_end(state: Any, callback: Callable[[], None]) -> None:
+    with state.condition:
+        if state.callbacks is not None:
+            state.callbacks.append(callback)
+            return
+    callback()

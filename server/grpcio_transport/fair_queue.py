@@ -1,0 +1,196 @@
+"""Who is next: the requests that wait for one version, by priority, and within a priority in turns between callers. No thread lives here.
+
+Within a level callers take turns by deficit round robin (Shreedhar and Varghese 1995): each turn adds `QUANTUM` rows to what a caller may
+take, so that a caller with a thousand rows and one with a single row get the same share of the engine.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from server.engine import Columns
+from server.errors import RequestError
+
+HIGH, NORMAL, LOW, SHADOW = range(4)
+"""The levels, first served first. `SHADOW` is for copies nobody waits for."""
+QUANTUM = 64
+
+Done: TypeAlias = Callable[["Waiting", Columns | RequestError], None]
+"""Told the outputs of a request, or why there are none; called once, on the thread of the batcher."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """One request in the queue; changed only by who holds the lock of its batcher.
+
+    `shape` is what must be alike for two requests to share a batch: the sizes of a row of every input, and the outputs asked for.
+    `deadline` and `queued` are seconds of `time.perf_counter`. `taken` rows were given to batches, `parts` holds what came back of them,
+    and `over` says that it is answered or given up.
+    """
+
+    inputs: Columns
+    rows: int
+    shape: tuple[object, ...]
+    outputs: tuple[str, ...]
+    caller: str
+    level: int
+    deadline: float
+    queued: float
+    done: Done
+    counted: bool = True
+    taken: int = 0
+    over: bool = False
+    parts: list[Columns] = field(default_factory=list)
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    batch_rows: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """The rows `start` to `stop` of a request, as part of one batch."""
+
+    waiting: Waiting
+    columns: Columns
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many they are."""
+        return self.stop - self.start
+
+    @property
+    def inputs(self) -> Columns:
+        """Their inputs."""
+        if self.rows == self.waiting.rows:
+            return self.columns
+        return {name: tensor[self.start : self.stop] for name, tensor in self.columns.items()}
+
+
+class FairQueue:
+    """Not thread-safe. A request of more than `max_rows` rows is served in pieces, any other whole."""
+
+    def __init__(self, max_rows: int) -> None:
+        self._max_rows = max_rows
+        self._levels = [_Level() for _ in range(SHADOW + 1)]
+        self.rows = 0
+        """rows that wait"""
+
+    def push(self, waiting: Waiting) -> None:
+        """Wait behind the other requests of the same caller and level."""
+        self._levels[waiting.level].push(waiting)
+        self.rows += waiting.rows
+
+    def drop(self, waiting: Waiting) -> None:
+        """Wait no more; what no batch has taken yet never will be. Its place is cleared when its turn comes."""
+        rows = waiting.rows - waiting.taken
+        waiting.over = True
+        waiting.inputs = {}
+        self._levels[waiting.level].rows -= rows
+        self.rows -= rows
+
+    def ahead(self, level: int) -> int:
+        """Rows that are served before a new request of `level`, if no other comes."""
+        return sum(self._levels[place].rows for place in range(level + 1))
+
+    def take(self) -> list[Piece]:
+        """The next batch: pieces of one shape with at most `max_rows` rows; empty if nothing waits."""
+        batch = _Gathering(self._max_rows)
+        for level in self._levels:
+            level.fill(batch)
+            if not batch.room:
+                break
+        self.rows -= self._max_rows - batch.room
+        return batch.pieces
+
+
+class _Gathering:
+    """A batch in the making: `room` rows still fit."""
+
+    def __init__(self, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self.room = max_rows
+        self.pieces: list[Piece] = []
+
+    def accepts(self, waiting: Waiting) -> bool:
+        """Whether a piece of this request, or all of it if it is not one to be split, may join."""
+        if not self.pieces:
+            return True
+        fits = waiting.rows <= self.room or waiting.rows > self.max_rows
+        return fits and waiting.shape == self.pieces[0].waiting.shape
+
+    def add(self, waiting: Waiting, rows: int) -> None:
+        """Take the next `rows` rows of the request."""
+        self.room -= rows
+        last = next((piece for piece in self.pieces if piece.waiting is waiting), None) if waiting.taken else None
+        if last is None:
+            self.pieces.append(Piece(waiting, waiting.inputs, waiting.taken, waiting.taken + rows))
+        else:
+            last.stop += rows
+        waiting.taken += rows
+
+
+class _Caller:
+    __slots__ = ("credit", "name", "waiting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiting: deque[Waiting] = deque()
+        self.credit = 0
+
+
+class _Level:
+    """The callers of one priority, in the order of their turns."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._callers: dict[str, _Caller] = {}
+        self._turns: deque[_Caller] = deque()
+
+    def push(self, waiting: Waiting) -> None:
+        caller = self._callers.get(waiting.caller)
+        if caller is None:
+            caller = self._callers[waiting.caller] = _Caller(waiting.caller)
+            self._turns.append(caller)
+        caller.waiting.append(waiting)
+        self.rows += waiting.rows
+
+    def fill(self, batch: _Gathering) -> None:
+        """Give turns until the batch is full or nobody has anything that fits; who was passed over is first in the next batch."""
+        passed: list[_Caller] = []
+        while self._turns and batch.room:
+            caller = self._turns.popleft()
+            alone = not self._turns and not passed
+            caller.credit = batch.max_rows if alone else caller.credit + QUANTUM
+            if self._serve(caller, batch):
+                passed.append(caller)
+            elif caller.waiting:
+                self._turns.append(caller)
+            else:
+                del self._callers[caller.name]
+        self._turns.extendleft(reversed(passed))
+
+    def _serve(self, caller: _Caller, batch: _Gathering) -> bool:
+        """One turn; True if the caller's next request cannot join this batch."""
+        while caller.waiting and batch.room:
+            waiting = caller.waiting[0]
+            if waiting.over:
+                caller.waiting.popleft()
+                continue
+            if not batch.accepts(waiting):
+                return True
+            left = waiting.rows - waiting.taken
+            rows = min(left, batch.room)
+            if rows > caller.credit and waiting.rows <= batch.max_rows:
+                return False
+            rows = min(rows, caller.credit)
+            if not rows:
+                return False
+            batch.add(waiting, rows)
+            caller.credit -= rows
+            self.rows -= rows
+            if rows == left:
+                caller.waiting.popleft()
+        return False

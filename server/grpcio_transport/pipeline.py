@@ -1,0 +1,261 @@
+"""ModelInfer, step by step: decode, route, admit, wait for a batch, encode, answer, count. Sockets and threads are not known here.
+
+`begin` runs on the one thread that serves all calls and never waits; what follows the batch runs on the thread of the batcher.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
+
+from registry.route import SHADOW as SHADOW_ARM
+from server.counts import VersionKey
+from server.engine import Columns
+from server.errors import DeadlineExceededError, DrainingError, InputMismatchError, QueueFullError, RequestError
+from server.grpcio_transport import grpc_errors, router, tensors
+from server.grpcio_transport.admission import Admission, RateLimits, check_deadline
+from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
+from server.grpcio_transport.counters import RequestCounters
+from server.grpcio_transport.direct import Exchange
+from server.grpcio_transport.drift import DriftCounter
+from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waiting
+from server.grpcio_transport.router import DIRECT, Choice
+from server.grpcio_transport.tensors import Form, InferRequest
+from server.loaded_version import LoadedVersion
+from server.routing import RoutingTable
+from server.settings import Settings
+
+_LEVELS = {1: HIGH, 2: NORMAL, 3: LOW}
+"""What a caller may ask for in `priority`; 0 and any other number are the default, as in Triton."""
+_FOREVER = 86_400.0
+"""grpcio says centuries where a caller set no deadline; a day is as good as none."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One loaded version with all that its requests go through."""
+
+    version: LoadedVersion
+    form: Form
+    key: VersionKey
+    batcher: Batcher
+    drift: DriftCounter | None
+
+
+class _Inference(NamedTuple):
+    """One request on its way: `begun` is when it came, in seconds of `time.perf_counter`, `size` its bytes."""
+
+    request: InferRequest
+    choice: Choice
+    lane: Lane
+    exchange: Exchange
+    begun: float
+    size: int
+
+
+@dataclass(frozen=True)
+class _Installed:
+    """A routing table and a lane for every version in it: replaced as one."""
+
+    table: RoutingTable = field(default_factory=RoutingTable)
+    lanes: Mapping[VersionKey, Lane] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Pipeline:
+    """All requests in flight."""
+
+    def __init__(self, settings: Settings, counters: RequestCounters) -> None:
+        self._settings = settings
+        self._counters = counters
+        self._installed = _Installed()
+        self._drift: dict[VersionKey, DriftCounter] = {}
+        self._rates = RateLimits()
+        self._closed = False
+        self.admission = Admission(settings.max_queue_rows, settings.max_queue_bytes)
+
+    @property
+    def lanes(self) -> Mapping[VersionKey, Lane]:
+        """Of every loaded version."""
+        return self._installed.lanes
+
+    @property
+    def drift(self) -> Mapping[VersionKey, DriftCounter]:
+        """The drift counters of every version that ever had a profile here: counts survive a version's unloading."""
+        return dict(self._drift)
+
+    def install(self, table: RoutingTable) -> None:
+        """Route by `table` from now on; requests already admitted finish on the version they were given."""
+        before = self._installed.lanes
+        loaded = {(version.model, version.number): version for version in table.loaded}
+        lanes = {key: before[key] if key in before else self._lane(version) for key, version in loaded.items()}
+        self._installed = _Installed(table, MappingProxyType(lanes))
+        for key in before.keys() - lanes.keys():
+            before[key].batcher.close()
+
+    def close(self) -> None:
+        """Refuse whatever comes from now on; what was admitted is answered."""
+        self._closed = True
+
+    def join(self, seconds: float) -> None:
+        """End the batchers."""
+        for lane in self.lanes.values():
+            lane.batcher.close()
+        for lane in self.lanes.values():
+            lane.batcher.join(seconds)
+
+    def begin(self, data: bytes, exchange: Exchange) -> None:
+        """Take a ModelInferRequest as far as the queue; its answer, or why there is none, goes to `exchange`."""
+        begun = time.perf_counter()
+        choice: Choice | None = None
+        try:
+            if self._closed:
+                raise DrainingError("the daemon is shutting down")
+            request = tensors.decode(data)
+            while True:
+                installed = self._installed
+                choice = router.pick(installed.table, request.model, request.label, request.parameters.routing_key or request.id)
+                lane = installed.lanes[choice.version.model, choice.version.number]
+                try:
+                    self._submit(_Inference(request, choice, lane, exchange, begun, len(data)))
+                except ClosedError:  # unloaded in between: the table has the version that took its place
+                    continue
+                return
+        except RequestError as error:
+            self._refuse(choice, error, begun, exchange)
+
+    def _submit(self, inference: _Inference) -> None:
+        request, lane = inference.request, inference.lane
+        rows = lane.form.rows(request)
+        level = _LEVELS.get(request.parameters.priority, NORMAL)
+        deadline = inference.begun + _remaining(inference.exchange, request)
+        caller = inference.exchange.head.peer
+        if rate := self._settings.rate_limit:
+            self._rates.take(caller, rate, self._settings.rate_burst or rate, rows)
+        self._check_deadline(lane.batcher, level, rows, deadline - inference.begun)
+        self.admission.admit(level, rows, inference.size)
+        waiting = Waiting(
+            request.inputs,
+            rows,
+            lane.form.shape(request),
+            lane.form.outputs(request),
+            caller,
+            level,
+            deadline,
+            time.perf_counter(),
+            partial(self._finish, inference),
+            inference.choice.arm != DIRECT,
+        )
+        try:
+            lane.batcher.submit(waiting)
+        except ClosedError:
+            self.admission.release(rows, inference.size)
+            raise
+        inference.exchange.on_end(partial(self._give_up, inference, waiting))
+
+    def _check_deadline(self, batcher: Batcher, level: int, rows: int, remaining: float) -> None:
+        # An idle engine is always given the request: what it was thought to take may be long out of date.
+        if remaining < _FOREVER and batcher.busy:
+            check_deadline(batcher.expect(level, rows), remaining)
+
+    def _refuse(self, choice: Choice | None, error: RequestError, begun: float, exchange: Exchange) -> None:
+        code = grpc_errors.STATUS[type(error)].name
+        if choice is None:
+            self._counters.unrouted(code)
+        else:
+            self._counters.answered((choice.version.model, choice.version.number), choice.arm, code, time.perf_counter() - begun)
+        self._counters.rejected(choice.version.model if choice else "", error.reason)
+        exchange.refuse(grpc_errors.status(error))
+
+    def _copy(self, inference: _Inference, shadow: LoadedVersion) -> None:
+        """Let a shadow compute what a caller has the answer to already; given up wherever anything would have to wait for it."""
+        lane = self.lanes.get((shadow.model, shadow.number))
+        if lane is None:
+            return
+        request, begun = inference.request, time.perf_counter()
+        try:
+            rows = lane.form.rows(request)
+            self.admission.admit(SHADOW, rows, inference.size)
+        except (InputMismatchError, QueueFullError) as error:
+            self._shadowed(lane, begun, error)
+            return
+
+        def done(_: Waiting, outcome: Columns | RequestError) -> None:
+            self.admission.release(rows, inference.size)
+            self._shadowed(lane, begun, outcome)
+
+        shape, outputs = lane.form.shape(request), lane.form.outputs(request)
+        waiting = Waiting(request.inputs, rows, shape, outputs, "", SHADOW, math.inf, begun, done, counted=False)
+        try:
+            lane.batcher.submit(waiting)
+        except ClosedError:
+            self.admission.release(rows, inference.size)
+
+    def _shadowed(self, lane: Lane, begun: float, outcome: Columns | RequestError) -> None:
+        code = grpc_errors.STATUS[type(outcome)].name if isinstance(outcome, RequestError) else "OK"
+        self._counters.answered(lane.key, SHADOW_ARM, code, time.perf_counter() - begun)
+
+    def _lane(self, version: LoadedVersion) -> Lane:
+        key = (version.model, version.number)
+        if version.profile is not None and key not in self._drift:
+            self._drift[key] = DriftCounter(version.profile, version.signature)
+        drift = self._drift.get(key)
+        batcher = Batcher(
+            version,
+            max_batch_rows=self._settings.max_batch_rows,
+            max_queue_delay=self._settings.max_queue_delay,
+            observe=self._observer(key, drift),
+        )
+        always = drift.outputs if drift else ()
+        form = Form(version.model, version.number, version.signature, batchable=version.batchable, always=always)
+        return Lane(version, form, key, batcher, drift)
+
+    def _observer(self, key: VersionKey, drift: DriftCounter | None) -> Callable[[Batch], None]:
+        def observe(batch: Batch) -> None:
+            self._counters.ran(key, batch)
+            if drift is not None:
+                drift.observe(batch)
+
+        return observe
+
+    def _finish(self, inference: _Inference, waiting: Waiting, outcome: Columns | RequestError) -> None:
+        """Answer a request that was admitted, and count it."""
+        request, choice, lane, exchange, begun, size = inference
+        self.admission.release(waiting.rows, size)
+        if isinstance(outcome, RequestError):
+            self._refuse(choice, outcome, begun, exchange)
+            return
+        exchange.answer(lane.form.encode(request, outcome, _timing(request, waiting)))
+        self._counters.answered(lane.key, choice.arm, "OK", time.perf_counter() - begun)
+        for shadow in choice.shadows:
+            self._copy(inference, shadow)
+
+    def _give_up(self, inference: _Inference, waiting: Waiting) -> None:
+        """The caller of an admitted request went away, or its deadline passed."""
+        if waiting.over or not inference.lane.batcher.drop(waiting):
+            return
+        self.admission.release(waiting.rows, inference.size)
+        now = time.perf_counter()
+        code = "DEADLINE_EXCEEDED" if now >= waiting.deadline else "CANCELLED"
+        self._counters.answered(inference.lane.key, inference.choice.arm, code, now - inference.begun)
+
+
+def _timing(request: InferRequest, waiting: Waiting) -> str:
+    """The value of the parameter `tidegate_timing`; empty if it was not asked for."""
+    if not request.parameters.timing:
+        return ""
+    timing = {"batch_rows": waiting.batch_rows, "compute_seconds": waiting.compute_seconds, "queue_seconds": waiting.queue_seconds}
+    return json.dumps(timing, sort_keys=True)
+
+
+def _remaining(exchange: Exchange, request: InferRequest) -> float:
+    """Seconds until the caller's deadline, or until its timeout in the queue, whichever is sooner."""
+    remaining = exchange.head.deadline - time.time()
+    if remaining <= 0:
+        raise DeadlineExceededError("the deadline had passed when the request came")
+    if remaining > _FOREVER:
+        remaining = math.inf
+    return min(remaining, request.parameters.timeout) if request.parameters.timeout else remaining
