@@ -26,6 +26,33 @@ def scaled(factor: float, width: int = 3) -> bytes:
     )
 
 
+def slow(rounds: int) -> bytes:
+    """`numeric` FP32 [-1, 3] -> `scaled`: the values doubled, after a loop of `rounds` rounds that takes a few microseconds each."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["goes_on"]),
+            helper.make_node("Sin", ["carried"], ["next"]),
+        ],
+        "body",
+        [_info("round", TensorProto.INT64, []), _info("going", TensorProto.BOOL, []), _info("carried", TensorProto.FLOAT, [None, 3])],
+        [_info("goes_on", TensorProto.BOOL, []), _info("next", TensorProto.FLOAT, [None, 3])],
+    )
+    constants = [
+        numpy_helper.from_array(np.array(rounds, np.int64), "rounds"),
+        numpy_helper.from_array(np.array(True), "true"),  # noqa: FBT003 -- numpy's signature
+        numpy_helper.from_array(np.array([0], np.float32), "zero"),
+        numpy_helper.from_array(np.array([2], np.float32), "two"),
+    ]
+    nodes = [
+        helper.make_node("Loop", ["rounds", "true", "numeric"], ["spun"], body=body),
+        helper.make_node("Mul", ["spun", "zero"], ["nothing"]),
+        helper.make_node("Mul", ["numeric", "two"], ["doubled"]),
+        helper.make_node("Add", ["doubled", "nothing"], ["scaled"]),
+    ]
+    shape: list[int | None] = [None, 3]
+    return _model(nodes, [_info("numeric", TensorProto.FLOAT, shape)], [_info("scaled", TensorProto.FLOAT, shape)], constants)
+
+
 def lookup() -> bytes:
     """`index` INT64 [-1] -> `value` FP32 [-1] of a table of ten: fails on an index outside it, and with it the whole run."""
     table = numpy_helper.from_array(np.arange(10, dtype=np.float32) * 10, "table")
