@@ -17,7 +17,9 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FLAGS = {
     "registry": "registry to follow: file:///path, a path, s3://, gs:// or az://",
     "trusted_keys": "public key, or a folder of *.pub: a version that none of them signed is not served",
-    "model_dir": "serve DIR/model.onnx as version 1 of model <name of DIR>, without a registry",
+    "model_dir": "serve DIR/model.onnx, or the only *.onnx in DIR, as version 1, without a registry",
+    "model_name": "what the model of --model-dir is called, if not as the folder",
+    "memory_budget": "memory that loaded versions may take together, e.g. 512MiB; 0: no bound",
     "grpc_address": "where gRPC listens; port 0 takes a free one",
     "metrics_address": "where Prometheus scrapes /metrics; port 0 takes a free one",
     "max_batch_rows": "most rows of a batch that gathers several requests",

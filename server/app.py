@@ -16,6 +16,7 @@ from server.errors import NotServableError, SettingsError
 from server.follower import Follower
 from server.grpcio_transport.transport import GrpcioTransport
 from server.loaded_version import EngineFactory, LoadedVersion, load_folder
+from server.loader import Loader
 from server.metrics import ServerCollector, serve_metrics, stop_metrics
 from server.model_config import Batching
 from server.onnx_engine import OnnxEngine
@@ -54,7 +55,7 @@ def start(settings: Settings) -> Daemon:
     batching = Batching(settings.max_batch_rows, settings.max_queue_delay)
     service = Service(lambda: transport.counters(), batching)  # noqa: PLW0108 -- the transport does not exist yet
     transport: Transport = GrpcioTransport(settings, service.calls())
-    collector = ServerCollector(transport.counters)
+    collector = ServerCollector(transport.counters, lambda: source.lifecycle() if isinstance(source, Follower) else None)
 
     def install(table: RoutingTable) -> None:
         transport.install(table)
@@ -62,7 +63,9 @@ def start(settings: Settings) -> Daemon:
         collector.install(table)
 
     make_engine: EngineFactory = partial(OnnxEngine, threads=settings.engine_threads)
-    source = _folder(settings.model_dir, make_engine) if settings.model_dir else _follower(settings, make_engine, install)
+    source = (
+        _folder(settings.model_dir, settings.model_name, make_engine) if settings.model_dir else _follower(settings, make_engine, install)
+    )
     metrics, metrics_address = serve_metrics(collector, settings.metrics_address)
     try:
         grpc_address = transport.start()
@@ -78,16 +81,15 @@ def start(settings: Settings) -> Daemon:
 
 def _follower(settings: Settings, make_engine: EngineFactory, install: Install) -> Follower:
     try:
-        return Follower(
-            open_registry(settings.registry, keys=Keys(trusted_keys=settings.trusted_keys)), watch(settings.registry), make_engine, install
-        )
+        registry = open_registry(settings.registry, keys=Keys(trusted_keys=settings.trusted_keys))
+        return Follower(registry, watch(settings.registry), Loader(registry, make_engine, settings.memory_budget, install))
     except RegistryError as error:
         raise SettingsError(str(error)) from error
 
 
-def _folder(folder: Path, make_engine: EngineFactory) -> LoadedVersion:
+def _folder(folder: Path, name: str | None, make_engine: EngineFactory) -> LoadedVersion:
     try:
-        return load_folder(folder, None, make_engine)
+        return load_folder(folder, name, make_engine)
     except NotServableError as error:
         raise SettingsError(str(error)) from error
 

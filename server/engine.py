@@ -39,7 +39,7 @@ class Engine(Protocol):
 
     @property
     def batchable(self) -> bool:
-        """Whether rows of several requests could share one run: every tensor's first dimension is the same free one.
+        """Whether rows of several requests could share one run: every tensor's first dimension is free.
 
         Shapes do not tell whether the model keeps rows apart: `row_probe` tries that.
         """

@@ -67,6 +67,8 @@ def load(registry: Registry, model: str, number: int, make_engine: EngineFactory
     """
     start = time.perf_counter()
     try:
+        if registry.state(model).version(number).retired:
+            raise NotServableError("it is retired: taken out of use for good")
         files = registry.manifest(model, number).files
         raw = registry.blobs.get(files[bundle.MODEL].sha256)
         signature = bundle.parse_signature(registry.blobs.get(files[bundle.SIGNATURE].sha256))

@@ -50,11 +50,11 @@ class OnnxEngine:
         try:
             self._session = ort.InferenceSession(model, _options(threads), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a class of its own per status, with no common base
-            raise NotServableError(f"ONNX Runtime cannot load the model: {_one_line(error)}") from error
+            raise NotServableError(f"ONNX Runtime cannot load the model: {one_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.signature = Signature(tuple(map(_spec, inputs)), tuple(map(_spec, outputs)))
         self._texts = tuple(spec.name for spec in self.signature.inputs if spec.datatype == "BYTES")
-        self.batchable = bool(inputs) and _batchable([*inputs, *outputs])
+        self.batchable = _batchable(inputs, outputs)
 
     def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:
         """See `Engine.run`."""
@@ -65,7 +65,7 @@ class OnnxEngine:
         except ModelFailedError:
             raise
         except Exception as error:  # the same
-            raise ModelFailedError(f"the model failed on this input: {_one_line(error)}") from error
+            raise ModelFailedError(f"the model failed on this input: {one_line(error)}") from error
 
 
 def _options(threads: int) -> Any:
@@ -86,10 +86,11 @@ def _spec(node: Any) -> TensorSpec:
     return TensorSpec(node.name, _DATATYPES[node.type], tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape))
 
 
-def _batchable(nodes: list[Any]) -> bool:
-    firsts = [node.shape[0] if node.shape else 0 for node in nodes]
-    names = {first for first in firsts if isinstance(first, str)}
-    return all(not isinstance(first, int) or first < 0 for first in firsts) and len(names) <= 1
+def _batchable(inputs: list[Any], outputs: list[Any]) -> bool:
+    firsts = [node.shape[0] if node.shape else 0 for node in (*inputs, *outputs)]
+    # Two names of inputs are two sizes; outputs often have one of their own, which an exporter made up.
+    names = {first for first in firsts[: len(inputs)] if isinstance(first, str)}
+    return bool(inputs) and all(not isinstance(first, int) or first < 0 for first in firsts) and len(names) <= 1
 
 
 def _decoded(name: str, tensor: Tensor) -> Tensor:
@@ -108,5 +109,6 @@ def _encoded(tensor: Tensor) -> Tensor:
     return encoded
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What ONNX Runtime says, in a line that a caller may read."""
     return " ".join(_SOURCE_FILES.sub("", str(error)).split())[:_LONGEST_TOLD] or type(error).__name__

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from server.errors import SettingsError
@@ -21,7 +21,11 @@ class Settings(BaseSettings):
     trusted_keys: Path | None = None
     """Public key, or a folder of *.pub: a version that none of them signed is not served"""
     model_dir: Path | None = None
-    """Serve the model.onnx of this folder as version 1 of a model of its name, without a registry"""
+    """Serve the model.onnx, or only *.onnx, of this folder as version 1, without a registry"""
+    model_name: str | None = None
+    """What the model of --model-dir is called; the folder's name if not given"""
+    memory_budget: ByteSize = Field(default=ByteSize(0), ge=0)
+    """Bytes that loaded versions may take together, e.g. 512MiB; 0: no bound"""
     grpc_address: str = "127.0.0.1:8001"
     """Where gRPC listens; port 0 takes a free one"""
     metrics_address: str = "127.0.0.1:8002"

@@ -11,9 +11,10 @@ from registry.bundle import Signature, TensorSpec
 from registry.location import create_registry
 from registry.registry import Registry
 from server.errors import NotServableError
-from server.loaded_version import load
+from server.loaded_version import load, load_folder, memory_bytes
 from server.onnx_engine import OnnxEngine
 from tests import models
+from tests.graphs import APART, MIXING
 
 ENGINE = partial(OnnxEngine, threads=1)
 SIGNATURE = Signature((TensorSpec("numeric", "FP32", (-1, 3), models.COLUMNS),), (TensorSpec("scaled", "FP32", (-1, 3)),))
@@ -61,3 +62,69 @@ def test_file_changed_after_registration_is_not_served(registry: Registry, tmp_p
     blob.write_bytes(models.scaled(9.0))
     with pytest.raises(NotServableError, match="corrupt"):
         load(registry, "scaled", 1, ENGINE)
+
+
+FREE = TensorSpec("numeric", "FP32", (-1, -1))
+OUT = TensorSpec("scaled", "FP32", (-1, -1))
+
+
+@pytest.mark.parametrize(
+    ("signature", "says"),
+    [
+        (
+            Signature((TensorSpec("numeric", "FP32", (-1, 4)),), (OUT,)),
+            "states input numeric as FP32 \\[-1, 4\\]; the model has FP32 \\[-1, 3\\]",
+        ),
+        (Signature((TensorSpec("numeric", "FP64", (-1, 3)),), (OUT,)), "states input numeric as FP64"),
+        (Signature((TensorSpec("numeric", "FP32", (-1,)),), (OUT,)), "states input numeric"),
+        (Signature((FREE,), (TensorSpec("scaled", "FP32", (-1, 2)),)), "states output scaled"),
+        (Signature((FREE,), (TensorSpec("other", "FP32", (-1, 3)),)), "states the outputs other; the model has scaled"),
+        (Signature((TensorSpec("numeric", "FP32", (-1, -1), ("a", "b")),), (OUT,)), "names 2 columns of input numeric"),
+        (Signature((FREE,), (OUT,), ("no", "yes"), "yes"), "names 2 classes"),
+    ],
+)
+def test_signature_that_the_model_contradicts_is_not_served(registry: Registry, signature: Signature, says: str) -> None:
+    files = {bundle.MODEL: models.scaled(2.0), bundle.SIGNATURE: signature.encode()}
+    registry.register("scaled", files, {}, actor="test", reason="bad")
+    with pytest.raises(NotServableError, match=says):
+        load(registry, "scaled", 1, ENGINE)
+
+
+@pytest.mark.parametrize("signature", [SIGNATURE, Signature((FREE,), (OUT,)), Signature((FREE,), (OUT,), ("a", "b", "c"), "a")])
+def test_sizes_that_one_side_leaves_free_fit(registry: Registry, signature: Signature) -> None:
+    registry.register("scaled", {bundle.MODEL: models.scaled(2.0), bundle.SIGNATURE: signature.encode()}, {}, actor="test", reason="good")
+    assert load(registry, "scaled", 1, ENGINE).batchable
+
+
+def test_loaded_version_says_whether_rows_share_runs_and_what_memory_it_takes(registry: Registry) -> None:
+    for name, model in (("apart", APART["softmax of each row"]), ("mixing", MIXING["softmax of columns"])):
+        signature = ENGINE(model).signature
+        registry.register(name, {bundle.MODEL: model, bundle.SIGNATURE: signature.encode()}, {}, actor="test", reason="rows")
+        version = load(registry, name, 1, ENGINE)
+        assert version.batchable == (name == "apart")
+        assert version.memory_bytes == memory_bytes(len(model)) > len(model)
+
+
+def test_retired_version_is_never_served(registry: Registry) -> None:
+    registry.register("scaled", GOOD, {}, actor="test", reason="good")
+    registry.retire("scaled", 1, actor="test", reason="too old")
+    with pytest.raises(NotServableError, match="retired"):
+        load(registry, "scaled", 1, ENGINE)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "anything.onnx"])
+def test_folder_with_one_model_is_served_whatever_the_file_is_called(tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / file).write_bytes(models.scaled(2.0))
+    (folder / "README.md").touch()
+    assert (load_folder(folder, None, ENGINE).model, load_folder(folder, "churn", ENGINE).model) == ("models", "churn")
+
+
+def test_folder_with_several_models_and_none_of_the_name_is_refused(tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).write_bytes(models.scaled(2.0))
+    with pytest.raises(NotServableError, match=r"holds 2 ONNX files: call the one to serve model\.onnx"):
+        load_folder(tmp_path, None, ENGINE)
+    (tmp_path / "model.onnx").write_bytes(models.scaled(3.0))
+    assert load_folder(tmp_path, None, ENGINE).number == 1
