@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from registry.location import create_registry
 from tests import models
-from tests.contracts.transport.calls import raw_floats, raw_request, reason, retry_seconds
+from tests.contracts.transport.calls import raw_floats, raw_request
 from tests.contracts.transport.conftest import REFERENCE, TEXTS
 from tests.daemons import daemon, wait_until
 from tests.exposition import scrape, value
@@ -107,21 +107,6 @@ def test_sigterm_finishes_what_is_in_flight_and_exits_0(tmp_path: Path) -> None:
         assert running.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=5).model_version == "1"
         assert {call.result().model_version for call in calls} == {"1"}
         assert running.program.process.wait(10) == 0
-
-
-def test_full_queue_is_refused_at_once_and_says_when_to_try_again(tmp_path: Path) -> None:
-    registry = create_registry(str(tmp_path / "registry"))
-    models.register_scaled(registry, "scaled", 2.0)
-    registry.promote("scaled", 1, to="production", actor="test", reason="first")
-    with daemon(tmp_path, {"registry": str(tmp_path / "registry"), "max-queue-rows": "2", "max-queue-delay": "0.2"}) as running:
-        running.wait_for("scaled")
-        calls = [running.stub.ModelInfer.future(raw_request("scaled", {"numeric": ROW}), timeout=10) for _ in range(20)]
-        errors = [error for call in calls if (error := call.exception()) is not None]
-        assert 0 < len(errors) < 20
-        assert {(error.code(), reason(error), retry_seconds(error)) for error in errors} == {
-            (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", 0.1)
-        }
-        assert value(scrape(running.metrics_url), "tidegate_rejected_total", model="scaled", reason="QUEUE_FULL") == len(errors)
 
 
 def test_drift_counts_every_production_row_once_and_no_other(tmp_path: Path) -> None:
