@@ -1,6 +1,7 @@
 """`python -m server`: read the flags, start the daemon, wait for a signal, drain."""
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Imported when the settings are known to be good: a typing error is answered at once, not after grpc and onnxruntime have loaded.
         from server import app  # noqa: PLC0415
 
+        _spare_the_collector()
         daemon = app.start(settings)
     except ServerError as error:
         print(f"tidegate serve: {error}", file=sys.stderr)  # noqa: T201 -- one line for the person who typed it
@@ -75,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name.replace('_', '-')}", help=text if default is None else f"{text} (default {default})", metavar="VALUE")
     parser.add_argument("--insecure", action="store_true", default=None, help="allow an address that is not loopback, unprotected")
     return parser
+
+
+def _spare_the_collector() -> None:
+    """Serving makes no reference cycles, so looking for them is a quarter of the work of a small request: look seldom, and not at modules."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _configure_log() -> None:
