@@ -25,7 +25,7 @@ ISSUER, AUDIENCE = "https://login.example.org/", "tidegate"
 RSA = rsa.generate_private_key(65537, 2048)
 EC256, EC384 = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP384R1())
 ED25519 = ed25519.Ed25519PrivateKey.generate()
-KEYS = {"rsa": RSA, "ec256": EC256, "ec384": EC384, "ed": ED25519}
+KEYS: dict[str, Any] = {"rsa": RSA, "ec256": EC256, "ec384": EC384, "ed": ED25519}
 
 
 def public_pem(key: Any) -> bytes:
@@ -223,7 +223,7 @@ def jwks(*members: dict[str, Any]) -> bytes:
 
 
 def jwk(key: Any, kid: str = "one", **changes: Any) -> dict[str, Any]:
-    kind = {"rsa": jwt.algorithms.RSAAlgorithm, "ec": jwt.algorithms.ECAlgorithm, "ed": jwt.algorithms.OKPAlgorithm}
+    kind: dict[str, Any] = {"rsa": jwt.algorithms.RSAAlgorithm, "ec": jwt.algorithms.ECAlgorithm, "ed": jwt.algorithms.OKPAlgorithm}
     name = "rsa" if isinstance(key, rsa.RSAPublicKey) else "ec" if isinstance(key, ec.EllipticCurvePublicKey) else "ed"
     return {**json.loads(kind[name].to_jwk(key)), "kid": kid, **changes}
 
