@@ -21,7 +21,7 @@ class RefusalLog:
         self._next = -math.inf
         self._untold = 0
 
-    def tell(self, error: Exception, path: str, peer: Callable[[], str]) -> None:
+    def tell(self, error: Exception, path: str, peer: str) -> None:
         """One call to `path` was refused for `error`; `peer` says where it came from."""
         with self._lock:
             if self._clock() < self._next:
@@ -30,4 +30,4 @@ class RefusalLog:
             self._next = self._clock() + INTERVAL_SECONDS
             untold, self._untold = self._untold, 0
         cause = type(error.__cause__).__name__ if error.__cause__ else None
-        _log.warning("call refused", path=path, peer=peer(), error=str(error), cause=cause, untold=untold)
+        _log.warning("call refused", path=path, peer=peer, error=str(error), cause=cause, untold=untold)

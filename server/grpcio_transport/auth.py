@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -17,6 +17,25 @@ from server.tls import TlsMaterial
 _SCHEME = "bearer "
 
 
+class Caller(Protocol):
+    """What is known of a call before its message."""
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        """The call's metadata, keys in lower case."""
+        ...
+
+    @property
+    def peer(self) -> str:
+        """The connection it came by."""
+        ...
+
+    @property
+    def peer_names(self) -> Sequence[str]:
+        """The names in the peer's certificate, if it showed one and it was verified; see `certificate_names`."""
+        ...
+
+
 class Guard:
     """Decides over calls by what `security` says at that moment."""
 
@@ -24,7 +43,7 @@ class Guard:
         self._security = security
         self._refusals = RefusalLog()
 
-    def principal(self, path: str, context: grpc.ServicerContext) -> Principal:
+    def principal(self, path: str, caller: Caller) -> Principal:
         """Who calls `path`. Where authentication is off, or the call needs none, nothing is read and it is `ANYBODY`.
 
         Raises:
@@ -34,13 +53,13 @@ class Guard:
         if not access.required or _is_open(path):
             return ANYBODY
         try:
-            token = _token(context.invocation_metadata())
-            return access.principal(token, _names(context) if token is None else (), time.time())
+            token = _token(caller.metadata)
+            return access.principal(token, caller.peer_names if token is None else (), time.time())
         except UnauthenticatedError as error:
-            self._refusals.tell(error, path, context.peer)
+            self._refusals.tell(error, path, caller.peer)
             raise
 
-    def check(self, principal: Principal, path: str, model: str | None, context: grpc.ServicerContext) -> None:
+    def check(self, principal: Principal, path: str, model: str | None, caller: Caller) -> None:
         """Return if `principal` may call `path` on `model`, as in `Access.check`.
 
         Raises:
@@ -49,16 +68,17 @@ class Guard:
         try:
             self._security.access.check(principal, path, model)
         except PermissionDeniedError as error:
-            self._refusals.tell(error, path, context.peer)
+            self._refusals.tell(error, path, caller.peer)
             raise
 
     def guarded(self, path: str, call: Callable[[bytes], bytes]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         """`call` behind its rule, as a handler of grpcio; refusals of either become the status of the answer."""
 
         def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
+            caller = _Context(context)
             try:
-                principal = self.principal(path, context)
-                self.check(principal, path, named_model(path, data), context)
+                principal = self.principal(path, caller)
+                self.check(principal, path, named_model(path, data), caller)
                 return call(data)
             except RequestError as error:
                 context.abort_with_status(grpc_errors.status(error))
@@ -66,19 +86,47 @@ class Guard:
 
         return behavior
 
-    def guarded_stream(
-        self, path: str, stream: Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]
-    ) -> Callable[..., Iterator[Any]]:
+    def guarded_stream(self, path: str, stream: Callable[[Any, grpc.ServicerContext], Iterator[Any]]) -> Callable[..., Iterator[Any]]:
         """The same for a call of streams that is about no model."""
 
-        def behavior(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        def behavior(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            caller = _Context(context)
             try:
-                self.check(self.principal(path, context), path, None, context)
+                self.check(self.principal(path, caller), path, None, caller)
             except RequestError as error:
                 context.abort_with_status(grpc_errors.status(error))
             yield from stream(requests, context)
 
         return behavior
+
+
+class _Context:
+    """The `Caller` that a context of grpcio tells of."""
+
+    def __init__(self, context: grpc.ServicerContext) -> None:
+        self._context = context
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        return self._context.invocation_metadata()
+
+    @property
+    def peer(self) -> str:
+        return str(self._context.peer())
+
+    @property
+    def peer_names(self) -> Sequence[str]:
+        properties: Any = self._context.auth_context()  # lists of bytes, whatever the stubs say
+        return certificate_names(properties)
+
+
+def certificate_names(properties: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
+    """The names of a verified peer: the URIs and DNS names of its certificate, or, as RFC 6125 has it, the common name of one without.
+
+    `properties` are those of gRPC's auth context.
+    """
+    names = [*properties.get("peer_uri", ()), *properties.get("peer_dns", ())] or properties.get("x509_common_name", ())
+    return tuple(name.decode("utf-8", "replace") for name in names)
 
 
 def server_credentials(security: Security) -> grpc.ServerCredentials | None:
@@ -117,12 +165,3 @@ def _token(metadata: Sequence[tuple[str, str | bytes]]) -> str | None:
     if len(stated) > 1 or not isinstance(value, str) or not value[: len(_SCHEME)].lower() == _SCHEME:
         raise UnauthenticatedError("authorization must stand once in the metadata and be `Bearer TOKEN`")
     return value[len(_SCHEME) :].strip()
-
-
-def _names(context: grpc.ServicerContext) -> tuple[str, ...]:
-    """The names of the peer's certificate: its URIs and DNS names, or, as RFC 6125 has it, the common name of one that has neither."""
-    properties: Mapping[str, Any] = context.auth_context()  # lists of bytes, whatever the stubs say
-    if properties.get("transport_security_type") != [b"ssl"]:
-        return ()
-    names = [*properties.get("peer_uri", ()), *properties.get("peer_dns", ())] or properties.get("x509_common_name", ())
-    return tuple(name.decode("utf-8", "replace") for name in names)

@@ -20,6 +20,7 @@ from grpc import _server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from server.errors import SettingsError
+from server.grpcio_transport.auth import certificate_names
 
 _NEEDED = (
     "_status",
@@ -95,7 +96,7 @@ class Head:
     @property
     def peer_names(self) -> Sequence[str]:
         """The names in the peer's certificate, if it showed one and it was verified."""
-        return [name.decode(errors="replace") for name in cygrpc.peer_identities(self._event.call) or ()]
+        return certificate_names({key.decode(): values for key, values in (cygrpc.auth_context(self._event.call) or {}).items()})
 
 
 def check() -> None:

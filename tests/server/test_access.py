@@ -67,7 +67,7 @@ def test_a_path_without_a_rule_is_denied_to_everybody(path: str, access: Access)
 
 @pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
 def test_nobody_loads_or_unloads(method: str) -> None:
-    with pytest.raises(PermissionDeniedError, match="not for callers"):
+    with pytest.raises(PermissionDeniedError, match="registry decides"):
         OPEN_ACCESS.check(ANYBODY, f"{INFERENCE}/{method}", "churn")
 
 

@@ -194,9 +194,9 @@ def test_refusals_are_told_in_one_line_a_while_with_the_number_of_the_rest() -> 
     cause = UnauthenticatedError("unknown token")
     with capture_logs() as logs:
         for _ in range(5):
-            log.tell(cause, "/a/b", lambda: "ipv4:127.0.0.1:5")
+            log.tell(cause, "/a/b", "ipv4:127.0.0.1:5")
         now += INTERVAL_SECONDS
-        log.tell(cause, "/a/b", lambda: "ipv4:127.0.0.1:5")
+        log.tell(cause, "/a/b", "ipv4:127.0.0.1:5")
     assert [log["untold"] for log in logs] == [0, 4]
     assert logs[0]["peer"] == "ipv4:127.0.0.1:5"
 
