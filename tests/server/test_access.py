@@ -4,15 +4,13 @@ import math
 import string
 
 import pytest
-from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.access import ANYBODY, OPEN_ACCESS, RULES, SCOPES, Access, Credential, Grant, Need, Principal, digest_of
 from server.errors import InputMismatchError, PermissionDeniedError, UnauthenticatedError
 from server.named_model import named_model
+from tests.rpcs import services
 from tidegate_protos import inference_pb2, monitoring_pb2
 
 INFERENCE = "/inference.GRPCInferenceService"
@@ -20,12 +18,6 @@ INFER, METADATA = f"{INFERENCE}/ModelInfer", f"{INFERENCE}/ModelMetadata"
 NOW = 1_700_000_000.0
 MODELS = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True)
 GRANTS = st.builds(Grant, st.sampled_from([*SCOPES, "*"]), st.text(string.ascii_letters + string.digits + "._-*?", min_size=1, max_size=63))
-
-
-def services() -> list[ServiceDescriptor]:
-    """Every service that a daemon serves, by the descriptors of its files."""
-    files = (inference_pb2, monitoring_pb2, health_pb2, reflection_pb2)
-    return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 
 def test_every_rpc_in_the_descriptors_has_a_rule() -> None:
