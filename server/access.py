@@ -183,7 +183,7 @@ class Access:
         if rule is None:
             raise PermissionDeniedError(f"{path[:100]} is not for callers")
         if rule.need is Need.NOBODY:
-            raise PermissionDeniedError("the registry decides what is loaded: `tidegate promote` puts a version in a stage, in place of another")
+            raise PermissionDeniedError("the registry decides what is loaded: `tidegate promote` puts a version in a stage")
         if rule.need is not Need.OPEN and not principal.may(rule.need, model):
             of = "" if model is None else f" of model {model[:80]!r}" if model else " of all models"
             raise PermissionDeniedError(f"{principal.name[:80]!r} does not have the scope {rule.need}{of}")

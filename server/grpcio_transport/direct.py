@@ -275,7 +275,6 @@ class _Stream:
         data = message_event.batch_operations[0].message()
         message = None if data is None else _Message(self, self._event)
         with self._state.condition:
-            self._receiving = False
             if message is None:
                 self._half_closed = True
             else:
@@ -284,6 +283,8 @@ class _Stream:
             _begin(self._begin, data, message)
         with self._state.condition:
             finished = _server._possibly_finish_call(self._state, _RECEIVE)
+            # Not before: a refusal is put by the very call of `_begin` above, and must not ask for the next message while this one is due.
+            self._receiving = False
             self._flush()
             return finished
 

@@ -236,7 +236,7 @@ class Pipeline:
 
     def _finish(self, inference: _Inference, waiting: Waiting, outcome: Columns | RequestError) -> None:
         """Answer a request that was admitted, and count it."""
-        request, choice, lane, exchange, begun, size = inference
+        request, choice, lane, exchange, _, begun, size = inference
         self.admission.release(waiting.rows, size)
         if isinstance(outcome, RequestError):
             self._refuse(choice, outcome, begun, exchange)
