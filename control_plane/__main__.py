@@ -21,6 +21,10 @@ _FLAGS = {
     "trusted_keys": "public key, or a folder of *.pub: what none of them signed is refused",
     "http_address": "where HTTP listens; port 0 takes a free one",
     "daemon_timeout": "seconds a daemon has for one answer",
+    "daemon_token_file": "file with the token that the daemons are shown",
+    "daemon_tls_ca": "authorities in PEM that the daemons' certificates come from: TLS is spoken with them",
+    "daemon_tls_cert": "certificate that the daemons are shown",
+    "daemon_tls_key": "private key of that certificate",
     "max_body_bytes": "largest request body taken",
 }
 _DRAIN_SECONDS = 10

@@ -11,6 +11,7 @@ from control_plane.access_log import AccessLog, BodyLimit
 from control_plane.console import routes as console
 from control_plane.drift import routes as drift
 from control_plane.drift.reference import ReferenceCollector
+from control_plane.errors import SettingsError
 from control_plane.inference import routes as inference
 from control_plane.inference.daemons import Daemons
 from control_plane.metrics import HttpMetrics
@@ -20,6 +21,7 @@ from control_plane.promotions import routes as promotions
 from control_plane.registry_pool import RegistryPool
 from control_plane.settings import Settings
 from registry.location import Keys
+from tidegate_client import InputError, tls_credentials, token_file
 
 DESCRIPTION = "Models, versions, promotions and cards of a registry; inference by the Open Inference Protocol under /v2."
 
@@ -29,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         RegistryError: if there is no registry where the settings say.
+        SettingsError: if the daemons cannot be spoken to as the settings say.
     """
     registries = RegistryPool(settings.registry, Keys(settings.signing_key, settings.trusted_keys))
     http_metrics = HttpMetrics()
@@ -44,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.registries = registries
     app.state.metrics = http_metrics
-    app.state.daemons = Daemons(settings.daemon, settings.daemon_timeout)
+    app.state.daemons = _daemons(settings)
     app.state.cards = CardRenderer()
     app.state.pages = console.Pages()
     http_errors.install(app)
@@ -52,6 +55,18 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     app.add_api_route("/api/v1/health", _health, tags=["health"])
     return app
+
+
+def _daemons(settings: Settings) -> Daemons:
+    certificate, key = settings.daemon_tls_cert, settings.daemon_tls_key
+    if settings.daemon_tls_ca is None and (certificate or key):
+        raise SettingsError("--daemon-tls-cert and --daemon-tls-key need --daemon-tls-ca")
+    try:
+        credentials = tls_credentials(settings.daemon_tls_ca, certificate, key) if settings.daemon_tls_ca else None
+        token = token_file(settings.daemon_token_file) if settings.daemon_token_file else None
+        return Daemons(settings.daemon, settings.daemon_timeout, credentials, token)
+    except InputError as error:
+        raise SettingsError(f"--daemon: {error}") from error
 
 
 @asynccontextmanager

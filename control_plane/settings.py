@@ -32,6 +32,14 @@ class Settings(BaseSettings):
     """Daemons that answer inference, each HOST:PORT; several are separated by commas"""
     daemon_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Seconds a daemon has for one answer"""
+    daemon_token_file: Path | None = None
+    """File with the token that the daemons are shown; read at every call"""
+    daemon_tls_ca: Path | None = None
+    """Authorities in PEM that the daemons' certificates come from: TLS is spoken with them"""
+    daemon_tls_cert: Path | None = None
+    """Certificate that the daemons are shown"""
+    daemon_tls_key: Path | None = None
+    """Private key of that certificate"""
     max_body_bytes: int = Field(default=64 << 20, ge=1024, lt=1 << 31)
     """Largest request body taken"""
     insecure: bool = False

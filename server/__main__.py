@@ -32,6 +32,21 @@ _FLAGS = {
     "max_message_bytes": "largest message taken or sent",
     "engine_threads": "threads of one run in ONNX Runtime",
     "drain_delay": "seconds to go on serving after SIGTERM",
+    "tokens": "token file: who may call, with which token or client certificate, and what that allows (made by tidegate token)",
+    "jwt_keys": "public keys of JSON Web Tokens: a PEM file, a folder of *.pem, or a JWKS file",
+    "jwt_issuer": "the iss of the JSON Web Tokens taken",
+    "jwt_audience": "the aud of the JSON Web Tokens taken",
+    "tls_cert": "certificate chain in PEM: gRPC speaks TLS; read again when it changes",
+    "tls_key": "private key of the certificate, PEM without a password",
+    "tls_client_ca": "authorities in PEM: clients must show a certificate of one of them",
+    "max_metadata_bytes": "largest metadata of one call",
+    "max_streams": "most calls at once on one connection",
+    "max_connection_age": "seconds after which a client is asked to connect anew; 0: never",
+    "max_connection_age_grace": "seconds that calls under way have to finish on a connection that is too old",
+    "max_connection_idle": "seconds after which a connection without calls is closed; 0: never",
+    "keepalive_time": "seconds without a sign of a client after which it is asked for one",
+    "keepalive_timeout": "seconds it has to give one",
+    "min_ping_interval": "seconds that a client has to leave between its own pings",
 }
 
 
@@ -75,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _FLAGS.items():
         default = Settings.model_fields[name].default
         parser.add_argument(f"--{name.replace('_', '-')}", help=text if default is None else f"{text} (default {default})", metavar="VALUE")
+    parser.add_argument(
+        "--metrics-open", action="store_true", default=None, help="allow metrics on an address that is not loopback: they are unprotected"
+    )
     parser.add_argument("--insecure", action="store_true", default=None, help="allow an address that is not loopback, unprotected")
     return parser
 

@@ -21,6 +21,7 @@ from server.metrics import ServerCollector, serve_metrics, stop_metrics
 from server.model_config import Batching
 from server.onnx_engine import OnnxEngine
 from server.routing import RoutingTable, ServedModel
+from server.security import Security
 from server.service import Service
 from server.settings import Settings
 from server.transport import Transport
@@ -33,6 +34,7 @@ class Daemon:
     """A running daemon and the addresses it really bound. `follower` is None when one folder is served."""
 
     transport: Transport
+    security: Security
     follower: Follower | None
     metrics: WSGIServer
     grpc_address: str
@@ -41,6 +43,7 @@ class Daemon:
     def stop(self, drain_delay: float) -> None:
         """Drain, then end everything."""
         self.transport.drain(drain_delay)
+        self.security.stop()
         if self.follower is not None:
             self.follower.stop()
         stop_metrics(self.metrics)
@@ -52,9 +55,10 @@ def start(settings: Settings) -> Daemon:
     Raises:
         SettingsError: if the registry, the folder or an address is not usable; nothing is left running.
     """
+    security = Security(settings)
     batching = Batching(settings.max_batch_rows, settings.max_queue_delay)
     service = Service(lambda: transport.counters(), batching)  # noqa: PLW0108 -- the transport does not exist yet
-    transport: Transport = GrpcioTransport(settings, service.calls())
+    transport: Transport = GrpcioTransport(settings, service.calls(), security)
     collector = ServerCollector(transport.counters, lambda: source.lifecycle() if isinstance(source, Follower) else None)
 
     def install(table: RoutingTable) -> None:
@@ -72,11 +76,12 @@ def start(settings: Settings) -> Daemon:
     except SettingsError:
         stop_metrics(metrics)
         raise
+    security.start()
     if isinstance(source, Follower):
         source.start()
-        return Daemon(transport, source, metrics, grpc_address, metrics_address)
+        return Daemon(transport, security, source, metrics, grpc_address, metrics_address)
     install(_table_of(source))
-    return Daemon(transport, None, metrics, grpc_address, metrics_address)
+    return Daemon(transport, security, None, metrics, grpc_address, metrics_address)
 
 
 def _follower(settings: Settings, make_engine: EngineFactory, install: Install) -> Follower:

@@ -51,6 +51,39 @@ class Settings(BaseSettings):
     drain_delay: float = Field(default=0.0, ge=0)
     """Seconds to go on serving after SIGTERM, while load balancers notice"""
 
+    tokens: Path | None = None
+    """Token file: who may call, with which token or client certificate, and what that allows"""
+    jwt_keys: Path | None = None
+    """Public keys of JSON Web Tokens: a PEM file, a folder of *.pem, or a JWKS file"""
+    jwt_issuer: str | None = Field(default=None, min_length=1)
+    """The `iss` of the tokens taken"""
+    jwt_audience: str | None = Field(default=None, min_length=1)
+    """The `aud` of the tokens taken"""
+    tls_cert: Path | None = None
+    """Certificate chain in PEM: gRPC speaks TLS"""
+    tls_key: Path | None = None
+    """Private key of the certificate, PEM without a password"""
+    tls_client_ca: Path | None = None
+    """Authorities in PEM: clients must show a certificate of one of them"""
+    metrics_open: bool = False
+    """Allow metrics on an address that is not loopback: they have no TLS and no authentication"""
+    max_metadata_bytes: int = Field(default=16 << 10, ge=1024, le=1 << 20)
+    """Largest metadata of one call"""
+    max_streams: int = Field(default=1024, ge=1, le=1 << 20)
+    """Most calls at once on one connection; further ones wait at the client"""
+    max_connection_age: float = Field(default=3600.0, ge=0, le=1e6)
+    """Seconds after which a client is asked to connect anew, which shows its certificate again; 0: never"""
+    max_connection_age_grace: float = Field(default=60.0, gt=0, le=1e6)
+    """Seconds that calls under way have to finish on a connection that is too old"""
+    max_connection_idle: float = Field(default=900.0, ge=0, le=1e6)
+    """Seconds after which a connection without calls is closed; 0: never"""
+    keepalive_time: float = Field(default=60.0, ge=1, le=1e6)
+    """Seconds without a sign of a client after which it is asked for one"""
+    keepalive_timeout: float = Field(default=20.0, ge=1, le=1e6)
+    """Seconds it has to give one before its connection is closed"""
+    min_ping_interval: float = Field(default=10.0, ge=0, le=1e6)
+    """Seconds that a client has to leave between its own pings; one that does not is sent away"""
+
     @field_validator("grpc_address", "metrics_address")
     @classmethod
     def _check_address(cls, address: str) -> str:
@@ -87,10 +120,39 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
         raise SettingsError(f"--{name.replace('_', '-')} (TIDEGATE_{name.upper()}): {message}") from error
     except (OSError, ValueError) as error:
         raise SettingsError(f"tidegate.toml cannot be read: {error}") from error
-    for address in (settings.grpc_address, settings.metrics_address):
-        if not settings.insecure and not _is_loopback(address):
-            raise SettingsError(f"{address} is open to other machines without TLS and authentication: bind to 127.0.0.1, or say --insecure")
+    _check_credentials(settings)
+    _check_open_addresses(settings)
     return settings
+
+
+def _check_credentials(settings: Settings) -> None:
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise SettingsError("--tls-cert and --tls-key go together")
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise SettingsError("--tls-client-ca needs --tls-cert and --tls-key")
+    if settings.tls_client_ca and not (settings.tokens or settings.jwt_keys):
+        raise SettingsError(
+            "--tls-client-ca needs --tokens, which says what each client certificate allows, or --jwt-keys: else nobody may call"
+        )
+    jwt = (settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience)
+    if any(jwt) and not all(jwt):
+        raise SettingsError("--jwt-keys, --jwt-issuer and --jwt-audience go together")
+
+
+def _check_open_addresses(settings: Settings) -> None:
+    if settings.insecure:
+        return
+    protected = settings.tls_cert and (settings.tokens or settings.jwt_keys)
+    if not protected and not _is_loopback(settings.grpc_address):
+        raise SettingsError(
+            f"{settings.grpc_address} is open to other machines without TLS and authentication: "
+            "bind to 127.0.0.1, give --tls-cert, --tls-key and --tokens or --jwt-keys, or say --insecure"
+        )
+    if not settings.metrics_open and not _is_loopback(settings.metrics_address):
+        raise SettingsError(
+            f"{settings.metrics_address} is open to other machines, and metrics have no TLS and no authentication: "
+            "bind to 127.0.0.1, or say --metrics-open"
+        )
 
 
 def _is_loopback(address: str) -> bool:

@@ -6,15 +6,19 @@ from typing import Annotated
 import typer
 
 from clients.cli import options, output
-from clients.cli.client_errors import asking_the_daemon
-from clients.cli.options import Address, AsJson, Model
-from tidegate_client import Client, Drift
+from clients.cli.client_errors import daemon_at
+from clients.cli.options import Address, AsJson, ClientCert, ClientKey, Model, TlsCa, TokenFile
+from tidegate_client import Drift
 
 
 def drift(
     model: Model,
     address: Address = options.DEFAULT_DAEMON,
     version: Annotated[str, typer.Option("--version", metavar="VERSION", help="A number, staging or production.")] = "production",
+    token_file: TokenFile = None,
+    tls_ca: TlsCa = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """Compare the rows a version was asked about with those it was trained on.
@@ -25,7 +29,7 @@ def drift(
     Example:
       tidegate drift churn --json
     """
-    with asking_the_daemon(), Client(address) as client:
+    with daemon_at(address, token_file, tls_ca, client_cert, client_key) as client:
         found = client.drift(model, version)
     if as_json:
         output.write_json({**asdict(found), "drifted": found.drifted})

@@ -52,6 +52,7 @@ _COMMANDS = {
     "route": Lazy("clients.cli.promote", "route", "Say which versions answer production traffic."),
     "serve": Lazy("clients.cli.serve", "serve", "Run the daemon (gRPC).", passes_arguments=True),
     "control": Lazy("clients.cli.serve", "control", "Run the control plane (REST).", passes_arguments=True),
+    "token": Lazy("clients.cli.token", "token", "Make a token for callers of the daemon."),
     "predict": Lazy("clients.cli.predict", "predict", "Send rows of a file to the daemon."),
     "drift": Lazy("clients.cli.drift", "drift", "Compare what a version was asked with what it was trained on."),
     "card": Lazy("clients.cli.card", "card", "Write the model card of a version."),

@@ -48,5 +48,29 @@ ControlUrl: TypeAlias = Annotated[
 Address: TypeAlias = Annotated[
     str, typer.Option("--address", metavar="HOST:PORT", envvar="TIDEGATE_GRPC_ADDRESS", help="Where the daemon answers gRPC.")
 ]
+TokenFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", envvar="TIDEGATE_TOKEN_FILE", help="The token to show the daemon.", show_default=False),
+]
+TlsCa: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca",
+        metavar="FILE",
+        envvar="TIDEGATE_TLS_CA",
+        help="Speak TLS with the daemon; its certificate must come from these authorities.",
+        show_default=False,
+    ),
+]
+ClientCert: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--client-cert", metavar="FILE", envvar="TIDEGATE_CLIENT_CERT", help="The certificate to show the daemon.", show_default=False
+    ),
+]
+ClientKey: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--client-key", metavar="FILE", envvar="TIDEGATE_CLIENT_KEY", help="Its private key.", show_default=False),
+]
 Reason: TypeAlias = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why: it stays in the model's log.", show_default=False)]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")]

@@ -8,12 +8,12 @@ import numpy as np
 import typer
 
 from clients.cli import options, output
-from clients.cli.client_errors import asking_the_daemon
+from clients.cli.client_errors import daemon_at
 from clients.cli.errors import InputError
-from clients.cli.options import Address, AsJson, Model
+from clients.cli.options import Address, AsJson, ClientCert, ClientKey, Model, TlsCa, TokenFile
 from clients.cli.rows import Table, read_table
 from registry.canonical import Json, JsonObject, finite
-from tidegate_client import Client, Prediction
+from tidegate_client import Prediction
 
 _BATCH_ROWS = 1000
 """Rows of one request: far below the largest message, and enough that the round trip does not count."""
@@ -26,6 +26,10 @@ def predict(
     ],
     address: Address = options.DEFAULT_DAEMON,
     version: Annotated[str, typer.Option("--version", metavar="VERSION", help="A number, staging or production.")] = "",
+    token_file: TokenFile = None,
+    tls_ca: TlsCa = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag
 ) -> None:
     """Ask the daemon for a prediction of each row of a file.
@@ -37,7 +41,7 @@ def predict(
       tidegate predict churn --rows customers.csv
       tidegate predict churn --rows customers.parquet --version staging --json
     """
-    with asking_the_daemon(), Client(address) as client:
+    with daemon_at(address, token_file, tls_ca, client_cert, client_key) as client:
         columns = client.metadata(model, version).columns
         table = read_table(rows, columns.numeric if columns else ())
         answers = [row for part in _parts(table, rows) for row in answered(client.predict(model, part, version=version))]

@@ -3,18 +3,27 @@
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tidegate_client import AsyncClient
+from grpc import ChannelCredentials
+
+from tidegate_client import AsyncClient, Token
 from tidegate_client.errors import UnavailableError
 
 T = TypeVar("T")
 
 
 class Daemons:
-    """Connections to at least one daemon, all serving the same registry; made when they are first used, for one event loop."""
+    """Connections to at least one daemon, all serving the same registry and taking the same credentials.
 
-    def __init__(self, addresses: Sequence[str], timeout: float) -> None:
+    They are made when they are first used, for one event loop.
+    """
+
+    def __init__(
+        self, addresses: Sequence[str], timeout: float, credentials: ChannelCredentials | None = None, token: Token | None = None
+    ) -> None:
         # No retries: a caller who is told Retry-After decides better than one who waits in its place, and adds no load.
-        self._clients = [AsyncClient(address, timeout=timeout, max_retries=0) for address in addresses]
+        self._clients = [
+            AsyncClient(address, timeout=timeout, max_retries=0, credentials=credentials, token=token) for address in addresses
+        ]
         self._turn = 0
 
     async def ask(self, call: Callable[[AsyncClient], Awaitable[T]]) -> T:

@@ -1,6 +1,6 @@
 """Every call the server answers, by its path: which code answers it, and on which thread. ModelInfer itself is in `pipeline`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,8 +8,8 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
-from server.errors import RequestError
-from server.grpcio_transport import direct, grpc_errors
+from server.grpcio_transport import direct
+from server.grpcio_transport.auth import Guard
 from server.grpcio_transport.pipeline import Pipeline
 from server.health import SERVICE as HEALTH
 from server.health import Health
@@ -32,27 +32,16 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         return self._methods.get(handler_call_details.method)
 
 
-def methods(pipeline: Pipeline, health: Health, calls: Mapping[str, Call]) -> dict[str, Any]:
-    """What answers each path."""
+def methods(pipeline: Pipeline, health: Health, calls: Mapping[str, Call], guard: Guard) -> dict[str, Any]:
+    """What answers each path, behind its rule."""
+    guarded = {**calls, f"/{HEALTH}/Check": health.check}
     return {
-        **{path: grpc.unary_unary_rpc_method_handler(_with_status(call)) for path, call in calls.items()},
+        **{path: grpc.unary_unary_rpc_method_handler(guard.guarded(path, call)) for path, call in guarded.items()},
         f"/{INFERENCE}/ModelInfer": direct.handler(pipeline.begin),
         f"/{INFERENCE}/ModelStreamInfer": direct.stream_handler(pipeline.begin, _stream_answer, _stream_refusal),
-        f"/{HEALTH}/Check": grpc.unary_unary_rpc_method_handler(_with_status(health.check)),
         f"/{HEALTH}/Watch": direct.push_handler(health.watch),
-        **_reflection(),
+        **_reflection(guard),
     }
-
-
-def _with_status(call: Call) -> Callable[[bytes, grpc.ServicerContext], bytes]:
-    def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
-        try:
-            return call(data)
-        except RequestError as error:
-            context.abort_with_status(grpc_errors.status(error))
-            raise  # abort_with_status has raised already
-
-    return behavior
 
 
 def _stream_answer(data: bytes) -> bytes:
@@ -76,7 +65,7 @@ class _Collector:
         self.methods |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
 
-def _reflection() -> dict[str, Any]:
+def _reflection(guard: Guard) -> dict[str, Any]:
     # Reflection answers from our private pool, which has to know the services of others that we serve.
     POOL.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
     POOL.AddSerializedFile(reflection_pb2.DESCRIPTOR.serialized_pb)
@@ -86,11 +75,9 @@ def _reflection() -> dict[str, Any]:
     # A stream of reflection holds its thread as long as it is open: those are not the threads of the other calls.
     threads = ThreadPoolExecutor(2, "reflection")
 
-    def on_own_threads(handler: Any) -> Any:
-        def behavior(requests: Any, context: grpc.ServicerContext) -> Any:
-            return handler.stream_stream(requests, context)
-
+    def on_own_threads(path: str, handler: Any) -> Any:
+        behavior = guard.guarded_stream(path, handler.stream_stream)
         behavior.experimental_thread_pool = threads  # type: ignore[attr-defined]
         return grpc.stream_stream_rpc_method_handler(behavior, handler.request_deserializer, handler.response_serializer)
 
-    return {path: on_own_threads(handler) for path, handler in collector.methods.items()}
+    return {path: on_own_threads(path, handler) for path, handler in collector.methods.items()}

@@ -20,6 +20,7 @@ from grpc import _server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from server.errors import SettingsError
+from server.grpcio_transport.auth import certificate_names
 
 _NEEDED = (
     "_status",
@@ -95,7 +96,7 @@ class Head:
     @property
     def peer_names(self) -> Sequence[str]:
         """The names in the peer's certificate, if it showed one and it was verified."""
-        return [name.decode(errors="replace") for name in cygrpc.peer_identities(self._event.call) or ()]
+        return certificate_names({key.decode(): values for key, values in (cygrpc.auth_context(self._event.call) or {}).items()})
 
 
 def check() -> None:
@@ -274,7 +275,6 @@ class _Stream:
         data = message_event.batch_operations[0].message()
         message = None if data is None else _Message(self, self._event)
         with self._state.condition:
-            self._receiving = False
             if message is None:
                 self._half_closed = True
             else:
@@ -283,6 +283,8 @@ class _Stream:
             _begin(self._begin, data, message)
         with self._state.condition:
             finished = _server._possibly_finish_call(self._state, _RECEIVE)
+            # Not before: a refusal is put by the very call of `_begin` above, and must not ask for the next message while this one is due.
+            self._receiving = False
             self._flush()
             return finished
 

@@ -13,11 +13,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from registry.route import SHADOW as SHADOW_ARM
+from server.access import Principal
 from server.counts import VersionKey
 from server.engine import Columns
 from server.errors import DeadlineExceededError, DrainingError, InputMismatchError, QueueFullError, RequestError
 from server.grpcio_transport import grpc_errors, router, tensors
 from server.grpcio_transport.admission import Admission, RateLimits, check_deadline
+from server.grpcio_transport.auth import Guard
 from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
 from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.direct import Exchange
@@ -27,8 +29,11 @@ from server.grpcio_transport.router import DIRECT, Choice
 from server.grpcio_transport.tensors import Form, InferRequest
 from server.loaded_version import LoadedVersion
 from server.routing import RoutingTable
+from server.service import INFERENCE
 from server.settings import Settings
 
+MODEL_INFER = f"/{INFERENCE}/ModelInfer"
+"""Whose rule every inference goes by, in a stream too: a token that expires ends it."""
 _LEVELS = {1: HIGH, 2: NORMAL, 3: LOW}
 """What a caller may ask for in `priority`; 0 and any other number are the default, as in Triton."""
 _FOREVER = 86_400.0
@@ -53,6 +58,7 @@ class _Inference(NamedTuple):
     choice: Choice
     lane: Lane
     exchange: Exchange
+    principal: Principal
     begun: float
     size: int
 
@@ -68,9 +74,10 @@ class _Installed:
 class Pipeline:
     """All requests in flight."""
 
-    def __init__(self, settings: Settings, counters: RequestCounters) -> None:
+    def __init__(self, settings: Settings, counters: RequestCounters, guard: Guard) -> None:
         self._settings = settings
         self._counters = counters
+        self._guard = guard
         self._installed = _Installed()
         self._drift: dict[VersionKey, DriftCounter] = {}
         self._rates = RateLimits()
@@ -114,13 +121,15 @@ class Pipeline:
         try:
             if self._closed:
                 raise DrainingError("the daemon is shutting down")
+            principal = self._guard.principal(MODEL_INFER, exchange.head)
             request = tensors.decode(data)
+            self._guard.check(principal, MODEL_INFER, request.model, exchange.head)
             while True:
                 installed = self._installed
                 choice = router.pick(installed.table, request.model, request.label, request.parameters.routing_key or request.id)
                 lane = installed.lanes[choice.version.model, choice.version.number]
                 try:
-                    self._submit(_Inference(request, choice, lane, exchange, begun, len(data)))
+                    self._submit(_Inference(request, choice, lane, exchange, principal, begun, len(data)))
                 except ClosedError:  # unloaded in between: the table has the version that took its place
                     continue
                 return
@@ -132,9 +141,8 @@ class Pipeline:
         rows = lane.form.rows(request)
         level = _LEVELS.get(request.parameters.priority, NORMAL)
         deadline = inference.begun + _remaining(inference.exchange, request)
-        caller = inference.exchange.head.peer
-        if rate := self._settings.rate_limit:
-            self._rates.take(caller, rate, self._settings.rate_burst or rate, rows)
+        caller = inference.principal.name or inference.exchange.head.peer
+        self._limit(inference.principal, caller, rows)
         self._check_deadline(lane.batcher, level, rows, deadline - inference.begun)
         self.admission.admit(level, rows, inference.size)
         waiting = Waiting(
@@ -155,6 +163,11 @@ class Pipeline:
             self.admission.release(rows, inference.size)
             raise
         inference.exchange.on_end(partial(self._give_up, inference, waiting))
+
+    def _limit(self, principal: Principal, caller: str, rows: int) -> None:
+        if rate := principal.rate or self._settings.rate_limit:
+            burst = principal.burst if principal.rate else self._settings.rate_burst
+            self._rates.take(caller, rate, burst or rate, rows)
 
     def _check_deadline(self, batcher: Batcher, level: int, rows: int, remaining: float) -> None:
         # An idle engine is always given the request: what it was thought to take may be long out of date.
@@ -223,7 +236,7 @@ class Pipeline:
 
     def _finish(self, inference: _Inference, waiting: Waiting, outcome: Columns | RequestError) -> None:
         """Answer a request that was admitted, and count it."""
-        request, choice, lane, exchange, begun, size = inference
+        request, choice, lane, exchange, _, begun, size = inference
         self.admission.release(waiting.rows, size)
         if isinstance(outcome, RequestError):
             self._refuse(choice, outcome, begun, exchange)

@@ -10,11 +10,14 @@ import grpc
 from server.counts import Counters
 from server.errors import SettingsError
 from server.grpcio_transport import direct
+from server.grpcio_transport.auth import Guard, server_credentials
 from server.grpcio_transport.calls import CONTROL_THREADS, Handlers, methods
 from server.grpcio_transport.counters import RequestCounters
+from server.grpcio_transport.options import channel_options
 from server.grpcio_transport.pipeline import Pipeline
 from server.health import Health
 from server.routing import RoutingTable
+from server.security import Security
 from server.service import Call
 from server.settings import Settings
 
@@ -28,21 +31,25 @@ CLOSE_SECONDS = 1.0
 class GrpcioTransport:
     """See `server.transport.Transport`."""
 
-    def __init__(self, settings: Settings, calls: Mapping[str, Call]) -> None:
+    def __init__(self, settings: Settings, calls: Mapping[str, Call], security: Security) -> None:
         direct.check()
         self._settings = settings
+        self._security = security
         self._counters = RequestCounters()
-        self._pipeline = Pipeline(settings, self._counters)
+        guard = Guard(security)
+        self._pipeline = Pipeline(settings, self._counters, guard)
         self._health = Health()
         self._stopped = threading.Event()
-        self._server = grpc.server(ThreadPoolExecutor(CONTROL_THREADS, "control"), options=_options(settings))
-        self._server.add_generic_rpc_handlers([Handlers(methods(self._pipeline, self._health, calls))])
+        # Without the first a second daemon would take half of this one's connections and nobody would know.
+        options = [("grpc.so_reuseport", 0), *channel_options(settings)]
+        self._server = grpc.server(ThreadPoolExecutor(CONTROL_THREADS, "control"), options=options)
+        self._server.add_generic_rpc_handlers([Handlers(methods(self._pipeline, self._health, calls, guard))])
 
     def start(self) -> str:
         """See `Transport.start`."""
         host, _, _ = self._settings.grpc_address.rpartition(":")
         try:
-            port = self._server.add_insecure_port(self._settings.grpc_address)
+            port = self._listen(self._settings.grpc_address)
         except RuntimeError as error:
             raise SettingsError(
                 f"cannot listen on {self._settings.grpc_address}: is it taken? Choose another with --grpc-address"
@@ -50,6 +57,10 @@ class GrpcioTransport:
         self._server.start()
         threading.Thread(target=self._fold, name="fold", daemon=True).start()
         return f"{host}:{port}"
+
+    def _listen(self, address: str) -> int:
+        credentials = server_credentials(self._security)
+        return self._server.add_insecure_port(address) if credentials is None else self._server.add_secure_port(address, credentials)
 
     def install(self, table: RoutingTable) -> None:
         """See `Transport.install`."""
@@ -78,12 +89,3 @@ class GrpcioTransport:
             self._counters.fold()
             for counter in self._pipeline.drift.values():
                 counter.fold()
-
-
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    return [
-        # Without this a second daemon would take half of the first one's connections and nobody would know.
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-    ]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from registry.location import create_registry
+from server.settings import read_settings
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request
 from tests.daemons import daemon
@@ -99,3 +100,41 @@ def test_daemon_starts_without_training_libraries(registry: str) -> None:
         f"d = app.start(read_settings(dict(registry={registry!r}, grpc_address='127.0.0.1:0', metrics_address='127.0.0.1:0'))); d.stop(0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parents[2])
+
+
+TLS = ["--tls-cert", "c.pem", "--tls-key", "k.pem"]
+JWT = ["--jwt-keys", "k.pem", "--jwt-issuer", "i", "--jwt-audience", "a"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (TLS[:2], "--tls-key"),
+        (TLS[2:], "--tls-cert"),
+        (["--tls-client-ca", "ca.pem", "--tokens", "t"], "--tls-cert"),
+        ([*TLS, "--tls-client-ca", "ca.pem"], "--tokens"),
+        (JWT[:4], "--jwt-audience"),
+        (JWT[2:], "--jwt-keys"),
+        ([*JWT[:3], "", *JWT[4:]], "--jwt-issuer"),
+        (["--grpc-address", "0.0.0.0:0", *TLS], "0.0.0.0:0 is open"),
+        (["--grpc-address", "0.0.0.0:0", "--tokens", "t"], "0.0.0.0:0 is open"),
+        (["--grpc-address", "[::]:0"], "[::]:0 is open"),
+        (["--grpc-address", "example.org:0", *JWT], "example.org:0 is open"),
+        (["--metrics-address", "0.0.0.0:0"], "--metrics-open"),
+        (["--metrics-address", "0.0.0.0:0", *TLS, *JWT], "--metrics-open"),
+        (["--grpc-address", "0.0.0.0:0", "--metrics-open"], "0.0.0.0:0 is open"),
+        (["--grpc-address", "0.0.0.0:0", *TLS, "--tokens", "absent"], "cannot read absent"),
+        (["--tokens", "absent"], "cannot read absent"),
+        ([*TLS], "cannot read c.pem"),
+        ([*JWT], "cannot read k.pem"),
+    ],
+)
+def test_what_would_be_open_or_cannot_protect_is_refused(flags: list[str], named: str, registry: str, tmp_path: Path) -> None:
+    assert named in refused("--registry", registry, *FREE, *flags, cwd=tmp_path)
+
+
+def test_protected_addresses_may_be_open_and_metrics_where_that_is_said() -> None:
+    protected = {"tls_cert": "c.pem", "tls_key": "k.pem", "tokens": "t"}
+    assert read_settings({"grpc_address": "0.0.0.0:1", **protected}).grpc_address == "0.0.0.0:1"
+    assert read_settings({"metrics_address": "0.0.0.0:1", "metrics_open": True}).metrics_address == "0.0.0.0:1"
+    assert read_settings({"grpc_address": "0.0.0.0:1", "metrics_address": "0.0.0.0:1", "insecure": True}).insecure

@@ -18,7 +18,7 @@ from tests.clients.cli.conftest import MODEL, Command
 
 HELP_SECONDS = 0.3
 HEAVY = ("numpy", "grpc", "onnxruntime", "sklearn", "pandas", "fastapi", "pydantic", "rich", "scipy")
-COMMANDS = ("train", "registry", "promote", "rollback", "serve", "control", "predict", "drift", "card")
+COMMANDS = ("train", "registry", "promote", "rollback", "serve", "control", "token", "predict", "drift", "card")
 
 
 def test_help_comes_within_the_time_a_person_does_not_notice(tidegate: Command) -> None:

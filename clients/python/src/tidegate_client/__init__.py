@@ -5,7 +5,8 @@ One request is a pipeline of values:
     columns.pack -> tensors.encode -> messages.infer_request -> [channel] -> messages.prediction -> tensors.decode
 
 `conversation` joins these steps, and what is asked, retried and asked again, into generators that do no I/O; `client.Client` and
-`aio.AsyncClient` are the two ways to run them. What a server answers is a value of `values`; what goes wrong is an error of `errors`.
+`aio.AsyncClient` are the two ways to run them, and `identity` says who calls. What a server answers is a value of `values`; what goes wrong
+is an error of `errors`.
 pandas is never imported here, except by `Prediction.frame`.
 """
 
@@ -25,6 +26,7 @@ from tidegate_client.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from tidegate_client.identity import Token, tls_credentials, token_file
 from tidegate_client.values import Columns, Drift, FeatureDrift, ModelMetadata, Prediction, ServerMetadata, TensorMetadata
 
 __all__ = [
@@ -47,6 +49,9 @@ __all__ = [
     "ServerMetadata",
     "TensorMetadata",
     "TidegateError",
+    "Token",
     "UnavailableError",
     "UnsupportedError",
+    "tls_credentials",
+    "token_file",
 ]

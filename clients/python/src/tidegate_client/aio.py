@@ -15,6 +15,7 @@ from tidegate_client import errors
 from tidegate_client.client import CHANNEL_OPTIONS, DEFAULT_ADDRESS, DEFAULT_RETRIES, DEFAULT_TIMEOUT
 from tidegate_client.columns import Data
 from tidegate_client.conversation import Call, Conversation, Flow, Options, Outcome, Pause, T, ask_of
+from tidegate_client.identity import Identity, Token
 from tidegate_client.messages import Parameter
 from tidegate_client.values import Drift, ModelMetadata, Prediction, ServerMetadata
 from tidegate_protos import inference_pb2 as oip
@@ -33,13 +34,14 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT,
         max_retries: int = DEFAULT_RETRIES,
         credentials: grpc.ChannelCredentials | None = None,
+        token: Token | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         options = Options(address, timeout, max_retries)
         self._conversation = Conversation(options, time.monotonic, random.random)  # noqa: S311 - jitter, not a secret
         self._address = address
         self._credentials = credentials
-        self._metadata = tuple((metadata or {}).items())
+        self._identity = Identity(address, metadata, token, secure=credentials is not None)
         self._channel: grpc.aio.Channel | None = None
         self._closed = False
 
@@ -110,8 +112,12 @@ class AsyncClient:
         if self._closed:
             return errors.CallCancelledError("this client is closed: make a new one")
         try:
+            metadata = self._identity.metadata()
+        except errors.AccessError as error:
+            return error
+        try:
             on_channel: Any = step.method.on(self._opened())  # awaited, unlike what the types of grpc's threads say
-            answer: Outcome = await on_channel(step.request, timeout=step.timeout, metadata=self._metadata)
+            answer: Outcome = await on_channel(step.request, timeout=step.timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             return errors.from_status(error.code(), error.details() or "", error.trailing_metadata() or (), self._address)
         return answer

@@ -11,6 +11,7 @@ import grpc
 from tidegate_client import errors
 from tidegate_client.columns import Data
 from tidegate_client.conversation import Call, Conversation, Flow, Options, Outcome, Pause, T, ask_of
+from tidegate_client.identity import Identity, Token
 from tidegate_client.messages import Parameter
 from tidegate_client.values import Drift, ModelMetadata, Prediction, ServerMetadata
 from tidegate_protos import inference_pb2 as oip
@@ -29,8 +30,8 @@ class Client:
     """A connection to one server; use it as a context manager, or call `close`. One client may be used by many threads.
 
     `timeout` is in seconds and bounds a whole call, retries included; each method can be given another. At most `max_retries` times is
-    a call repeated, and only where that is safe (see `retries`). `credentials` switch TLS on; `metadata` (such as `authorization`) go with
-    every call.
+    a call repeated, and only where that is safe (see `retries`). `credentials` (see `tls_credentials`) switch TLS on;
+    `token`, or what it returns, goes with every call, and `metadata` too.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         max_retries: int = DEFAULT_RETRIES,
         credentials: grpc.ChannelCredentials | None = None,
+        token: Token | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         options = Options(address, timeout, max_retries)
         self._conversation = Conversation(options, time.monotonic, random.random)  # noqa: S311 - jitter, not a secret
         self._address = address
-        self._metadata = tuple((metadata or {}).items())
+        self._identity = Identity(address, metadata, token, secure=credentials is not None)
         self._channel = (
             grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
             if credentials
@@ -160,7 +162,11 @@ class Client:
         if self._closed:
             return errors.CallCancelledError("this client is closed: make a new one")
         try:
-            answer: Outcome = step.method.on(self._channel)(step.request, timeout=step.timeout, metadata=self._metadata)
+            metadata = self._identity.metadata()
+        except errors.AccessError as error:
+            return error
+        try:
+            answer: Outcome = step.method.on(self._channel)(step.request, timeout=step.timeout, metadata=metadata)
         except grpc.RpcError as error:
             call: Any = error  # what a channel raises is a Call as well
             return errors.from_status(call.code(), call.details() or "", call.trailing_metadata() or (), self._address)

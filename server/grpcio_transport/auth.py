@@ -1,0 +1,167 @@
+"""Who calls, by the metadata and the certificate that grpcio hands over, and the credentials of the port. Rules are in `server.access`."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import grpc
+
+from server.access import ANYBODY, RULES, Need, Principal
+from server.errors import PermissionDeniedError, RequestError, UnauthenticatedError
+from server.grpcio_transport import grpc_errors
+from server.named_model import named_model
+from server.refusals import RefusalLog
+from server.security import Security
+from server.tls import TlsMaterial
+
+_SCHEME = "bearer "
+
+
+class Caller(Protocol):
+    """What is known of a call before its message."""
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        """The call's metadata, keys in lower case."""
+        ...
+
+    @property
+    def peer(self) -> str:
+        """The connection it came by."""
+        ...
+
+    @property
+    def peer_names(self) -> Sequence[str]:
+        """The names in the peer's certificate, if it showed one and it was verified; see `certificate_names`."""
+        ...
+
+
+class Guard:
+    """Decides over calls by what `security` says at that moment."""
+
+    def __init__(self, security: Security) -> None:
+        self._security = security
+        self._refusals = RefusalLog()
+
+    def principal(self, path: str, caller: Caller) -> Principal:
+        """Who calls `path`. Where authentication is off, or the call needs none, nothing is read and it is `ANYBODY`.
+
+        Raises:
+            UnauthenticatedError: if there are no credentials, or bad ones.
+        """
+        access = self._security.access
+        if not access.required or _is_open(path):
+            return ANYBODY
+        try:
+            token = _token(caller.metadata)
+            return access.principal(token, caller.peer_names if token is None else (), time.time())
+        except UnauthenticatedError as error:
+            self._refusals.tell(error, path, caller.peer)
+            raise
+
+    def check(self, principal: Principal, path: str, model: str | None, caller: Caller) -> None:
+        """Return if `principal` may call `path` on `model`, as in `Access.check`.
+
+        Raises:
+            PermissionDeniedError: if not.
+        """
+        try:
+            self._security.access.check(principal, path, model)
+        except PermissionDeniedError as error:
+            self._refusals.tell(error, path, caller.peer)
+            raise
+
+    def guarded(self, path: str, call: Callable[[bytes], bytes]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+        """`call` behind its rule, as a handler of grpcio; refusals of either become the status of the answer."""
+
+        def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
+            caller = _Context(context)
+            try:
+                principal = self.principal(path, caller)
+                self.check(principal, path, named_model(path, data), caller)
+                return call(data)
+            except RequestError as error:
+                context.abort_with_status(grpc_errors.status(error))
+                raise  # abort_with_status has raised already
+
+        return behavior
+
+    def guarded_stream(self, path: str, stream: Callable[[Any, grpc.ServicerContext], Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        """The same for a call of streams that is about no model."""
+
+        def behavior(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            caller = _Context(context)
+            try:
+                self.check(self.principal(path, caller), path, None, caller)
+            except RequestError as error:
+                context.abort_with_status(grpc_errors.status(error))
+            yield from stream(requests, context)
+
+        return behavior
+
+
+class _Context:
+    """The `Caller` that a context of grpcio tells of."""
+
+    def __init__(self, context: grpc.ServicerContext) -> None:
+        self._context = context
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        return self._context.invocation_metadata()
+
+    @property
+    def peer(self) -> str:
+        return str(self._context.peer())
+
+    @property
+    def peer_names(self) -> Sequence[str]:
+        properties: Any = self._context.auth_context()  # lists of bytes, whatever the stubs say
+        return certificate_names(properties)
+
+
+def certificate_names(properties: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
+    """The names of a verified peer: the URIs and DNS names of its certificate, or, as RFC 6125 has it, the common name of one without.
+
+    `properties` are those of gRPC's auth context.
+    """
+    names = [*properties.get("peer_uri", ()), *properties.get("peer_dns", ())] or properties.get("x509_common_name", ())
+    return tuple(name.decode("utf-8", "replace") for name in names)
+
+
+def server_credentials(security: Security) -> grpc.ServerCredentials | None:
+    """TLS with the certificate that `security` has at each handshake; None: no TLS."""
+    if security.tls is None:
+        return None
+    shown = security.tls
+
+    def renewed() -> Any:
+        # grpcio asks at every handshake; None keeps the one it has, where anything else makes it build a new context.
+        nonlocal shown
+        found = security.tls
+        if found is None or found is shown:
+            return None
+        shown = found
+        return _configuration(found)
+
+    return grpc.dynamic_ssl_server_credentials(_configuration(shown), renewed, require_client_authentication=shown.client_ca is not None)
+
+
+def _configuration(material: TlsMaterial) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(material.key, material.chain)], material.client_ca)
+
+
+def _is_open(path: str) -> bool:
+    rule = RULES.get(path)
+    return rule is not None and rule.need is Need.OPEN
+
+
+def _token(metadata: Sequence[tuple[str, str | bytes]]) -> str | None:
+    """The bearer token, None if there is no `authorization`; the name of the scheme is free in case, as HTTP has it."""
+    stated = [value for key, value in metadata if key == "authorization"]
+    if not stated:
+        return None
+    value = stated[0]
+    if len(stated) > 1 or not isinstance(value, str) or not value[: len(_SCHEME)].lower() == _SCHEME:
+        raise UnauthenticatedError("authorization must stand once in the metadata and be `Bearer TOKEN`")
+    return value[len(_SCHEME) :].strip()

@@ -1,0 +1,150 @@
+"""What a connection and a message may be: too much has a status, and connections end without a failed request."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated, Event, RemoteSettingsChanged
+from h2.settings import SettingCodes
+
+from registry.registry import Registry
+from tests.contracts.transport.calls import raw_request
+from tests.daemons import Daemon, daemon, wait_until
+from tidegate_protos import inference_pb2 as pb
+
+ROW = np.array([[1, 2, 3]], np.float32)
+READY = grpc.ChannelConnectivity.READY
+
+
+@pytest.fixture(scope="module")
+def limited(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    limits = {
+        "max-message-bytes": "10000",
+        "max-metadata-bytes": "4096",
+        "max-streams": "7",
+        "max-connection-age": "1",
+        "max-connection-idle": "2",
+        "min-ping-interval": "60",
+    }
+    with daemon(tmp_path_factory.mktemp("limited"), {"registry": str(filled[1]), **limits}) as running:
+        running.wait_for("scaled")
+        yield running
+
+
+def test_metadata_too_large_have_a_status_and_the_connection_goes_on(limited: Daemon) -> None:
+    request = raw_request("scaled", {"numeric": ROW})
+    for size in (5_000, 100_000):
+        with pytest.raises(grpc.RpcError) as caught:
+            limited.stub.ModelInfer(request, timeout=10, metadata=(("x-large", "x" * size),))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "metadata" in caught.value.details().lower()
+    assert limited.stub.ModelInfer(request, timeout=10, metadata=(("x-small", "x" * 2000),)).model_name == "scaled"
+
+
+def test_a_message_too_large_has_a_status_and_the_connection_goes_on(limited: Daemon) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        limited.stub.ModelInfer(raw_request("scaled", {"numeric": np.zeros((2000, 3), np.float32)}), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert limited.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=10).model_name == "scaled"
+
+
+def test_connections_that_are_too_old_end_without_a_failed_request(limited: Daemon) -> None:
+    connected = 0
+
+    def changed(state: grpc.ChannelConnectivity) -> None:
+        nonlocal connected
+        connected += state is READY
+
+    request = raw_request("scaled", {"numeric": ROW}).SerializeToString()
+    with grpc.insecure_channel(limited.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        channel.subscribe(changed)
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        end = time.monotonic() + 4
+        answers = 0
+        while time.monotonic() < end:
+            pending = [call.future(request, timeout=10) for _ in range(8)]
+            answers += sum(pb.ModelInferResponse.FromString(one.result()).model_version == "1" for one in pending)
+    assert answers > 100
+    assert connected >= 3
+
+
+def test_a_connection_without_calls_is_closed(limited: Daemon) -> None:
+    states: list[grpc.ChannelConnectivity] = []
+    with grpc.insecure_channel(limited.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        channel.subscribe(states.append)
+        grpc.channel_ready_future(channel).result(10)
+        wait_until(lambda: grpc.ChannelConnectivity.IDLE in states[states.index(READY) :], "it stays open", 6)
+
+
+class Wire:
+    """An HTTP/2 connection by hand, and what came over it."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), 5)
+        self.h2 = H2Connection(H2Configuration(client_side=True))
+        self.h2.initiate_connection()
+        self.socket.sendall(self.h2.data_to_send())
+        self.events: list[Event] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._lock = threading.Lock()
+        self._reader.start()
+
+    def ping(self, number: int) -> None:
+        """Send a PING."""
+        with self._lock:
+            self.h2.ping(number.to_bytes(8))
+            self.socket.sendall(self.h2.data_to_send())
+
+    def close(self) -> None:
+        """Close it."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self._reader.join(5)
+        self.socket.close()
+
+    def _read(self) -> None:
+        while data := self._received():
+            with self._lock:
+                self.events.extend(self.h2.receive_data(data))
+
+    def _received(self) -> bytes:
+        try:
+            return self.socket.recv(65_536)
+        except OSError:
+            return b""
+
+
+@pytest.fixture
+def wire(limited: Daemon) -> Iterator[Wire]:
+    wire = Wire(limited.address)
+    yield wire
+    wire.close()
+
+
+def test_the_number_of_calls_at_once_is_announced(wire: Wire) -> None:
+    def announced() -> list[int]:
+        settings = [event.changed_settings for event in wire.events if isinstance(event, RemoteSettingsChanged)]
+        return [
+            changed[SettingCodes.MAX_CONCURRENT_STREAMS].new_value for changed in settings if SettingCodes.MAX_CONCURRENT_STREAMS in changed
+        ]
+
+    wait_until(lambda: announced() == [7], "no limit is announced", 5)
+
+
+def test_a_client_that_pings_without_end_is_sent_away(wire: Wire) -> None:
+    for number in range(6):
+        wire.ping(number)
+        time.sleep(0.02)
+    wait_until(
+        lambda: any(isinstance(event, ConnectionTerminated) and event.error_code == ErrorCodes.ENHANCE_YOUR_CALM for event in wire.events),
+        "it may go on",
+        5,
+    )
