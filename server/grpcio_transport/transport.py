@@ -10,7 +10,7 @@ import grpc
 from server.counts import Counters
 from server.errors import SettingsError
 from server.grpcio_transport import direct
-from server.grpcio_transport.calls import CONTROL_THREADS, Handlers, methods
+from server.grpcio_transport.calls import CONTROL_THREADS, Control, Handlers, methods
 from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.pipeline import Pipeline
 from server.health import Health
@@ -35,8 +35,9 @@ class GrpcioTransport:
         self._pipeline = Pipeline(settings, self._counters)
         self._health = Health()
         self._stopped = threading.Event()
-        self._server = grpc.server(ThreadPoolExecutor(CONTROL_THREADS, "control"), options=_options(settings))
-        self._server.add_generic_rpc_handlers([Handlers(methods(self._pipeline, self._health, calls))])
+        threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
+        self._server = grpc.server(threads, options=_options(settings))
+        self._server.add_generic_rpc_handlers([Handlers(methods(self._pipeline, self._health, calls, Control(threads)))])
 
     def start(self) -> str:
         """See `Transport.start`."""
@@ -64,7 +65,8 @@ class GrpcioTransport:
         deadline = time.monotonic() + STOP_SECONDS
         while self._pipeline.admission.requests and time.monotonic() < deadline:
             time.sleep(0.005)
-        self._server.stop(CLOSE_SECONDS).wait()
+        # Not for ever: whatever has happened to the thread that serves, the program ends.
+        self._server.stop(CLOSE_SECONDS).wait(2 * CLOSE_SECONDS)
         self._pipeline.join(CLOSE_SECONDS)
         self._stopped.set()
 
