@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _spare_the_collector() -> None:
-    """Serving makes no reference cycles, so looking for them is a quarter of the work of a small request: look seldom, and not at modules."""
+    """Serving makes no reference cycles, and looking for them was a quarter of a small request: look seldom, and not at modules."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
