@@ -31,8 +31,8 @@ DEFAULT = Batching(1024, 0.0)
 RETRIED = {QueueFullError, DeadlineUnreachableError, RateLimitedError, ModelLoadingError, DrainingError}
 
 
-def version(model: str, number: int, signature: Signature = ENGINE.signature) -> LoadedVersion:
-    return LoadedVersion(model, number, "0" * 64, signature, ENGINE, None, 0.1)
+def version(model: str, number: int, signature: Signature = ENGINE.signature, *, batchable: bool = True) -> LoadedVersion:
+    return LoadedVersion(model, number, "0" * 64, signature, ENGINE, None, 0.1, batchable=batchable)
 
 
 def service(*served: tuple[str, ServedModel], counters: Counters = NOTHING, batching: Batching = DEFAULT) -> Service:
@@ -130,6 +130,14 @@ def test_configuration_gives_the_limits_that_are_set() -> None:
     assert described.max_batch_size == 64
     assert described.dynamic_batching.max_queue_delay_microseconds == 2500
     assert config(service(("m", served), batching=Batching(1 << 40, 0.0)), "m").max_batch_size == (1 << 31) - 1
+
+
+def test_configuration_of_a_version_whose_rows_were_found_to_mix_has_no_batching() -> None:
+    mixing = version("m", 1, batchable=False)
+    served = ServedModel(MappingProxyType({1: mixing}), MappingProxyType({"production": 1}), (1,))
+    described = config(service(("m", served)), "m")
+    assert (described.max_batch_size, described.HasField("dynamic_batching")) == (0, False)
+    assert list(described.input[0].dims) == [-1, 3]
 
 
 def test_protocol_page_tells_of_every_call_and_of_every_refusal_a_caller_can_read() -> None:
