@@ -27,7 +27,7 @@ def describe(version: LoadedVersion, loaded: Iterable[int], batching: Batching) 
 
     A version whose rows cannot share a run has `max_batch_size` 0 and whole shapes, any other one has dims without the batch dimension.
     """
-    batchable = version.engine.batchable
+    batchable = version.batchable
     first = 1 if batchable else 0
     signature = version.signature
     return pb.ModelConfig(

@@ -1,28 +1,38 @@
 """What the service says of tables and counts that a running daemon seldom has: versions on their way or failed, odd counts, many models."""
 
 import time
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
 from registry.bundle import Signature
 from server.counts import ROWS, SECONDS, Counters, Histogram, VersionCounts
-from server.errors import ModelLoadingError
+from server.errors import (
+    CancelledError,
+    DeadlineUnreachableError,
+    DrainingError,
+    ModelLoadingError,
+    QueueFullError,
+    RateLimitedError,
+)
+from server.grpcio_transport.grpc_errors import STATUS
 from server.loaded_version import LoadedVersion
 from server.model_config import Batching
 from server.onnx_engine import OnnxEngine
 from server.routing import RoutingTable, ServedModel
-from server.service import INFERENCE, Service
+from server.service import EXTENSIONS, INFERENCE, Service
 from tests import models
 from tidegate_protos import inference_pb2 as pb
 
 ENGINE = OnnxEngine(models.scaled(2.0), threads=1)
 NOTHING = Counters({}, {}, {}, {}, {})
 DEFAULT = Batching(1024, 0.0)
+RETRIED = {QueueFullError, DeadlineUnreachableError, RateLimitedError, ModelLoadingError, DrainingError}
 
 
-def version(model: str, number: int, signature: Signature = ENGINE.signature) -> LoadedVersion:
-    return LoadedVersion(model, number, "0" * 64, signature, ENGINE, None, 0.1)
+def version(model: str, number: int, signature: Signature = ENGINE.signature, *, batchable: bool = True) -> LoadedVersion:
+    return LoadedVersion(model, number, "0" * 64, signature, ENGINE, None, 0.1, batchable=batchable)
 
 
 def service(*served: tuple[str, ServedModel], counters: Counters = NOTHING, batching: Batching = DEFAULT) -> Service:
@@ -120,6 +130,24 @@ def test_configuration_gives_the_limits_that_are_set() -> None:
     assert described.max_batch_size == 64
     assert described.dynamic_batching.max_queue_delay_microseconds == 2500
     assert config(service(("m", served), batching=Batching(1 << 40, 0.0)), "m").max_batch_size == (1 << 31) - 1
+
+
+def test_configuration_of_a_version_whose_rows_were_found_to_mix_has_no_batching() -> None:
+    mixing = version("m", 1, batchable=False)
+    served = ServedModel(MappingProxyType({1: mixing}), MappingProxyType({"production": 1}), (1,))
+    described = config(service(("m", served)), "m")
+    assert (described.max_batch_size, described.HasField("dynamic_batching")) == (0, False)
+    assert list(described.input[0].dims) == [-1, 3]
+
+
+def test_protocol_page_tells_of_every_call_and_of_every_refusal_a_caller_can_read() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text("utf-8")
+    assert [call for call in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name if f"`{call}`" not in page] == []
+    for error, code in STATUS.items():
+        retried = "retry |" if error in RETRIED else "|"
+        if error is not CancelledError:
+            assert f"| {code.name} | {error.reason} | {retried}\n" in page
+    assert [name for name in EXTENSIONS if f"`{name}`" not in page] == []
 
 
 def _counts() -> VersionCounts:

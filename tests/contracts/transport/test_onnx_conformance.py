@@ -1,0 +1,188 @@
+"""The ONNX project's own cases, registered and served: whatever the protocol can carry is answered as they say. The share is printed."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+
+from registry import bundle
+from registry.bundle import Signature
+from registry.errors import RegistryError
+from registry.location import create_registry
+from registry.registry import Registry
+from server.engine import DTYPES
+from server.errors import ModelFailedError, NotServableError
+from server.onnx_engine import OnnxEngine
+from tests.daemons import Daemon, daemon, wait_until
+from tests.onnx_cases import Case, cases
+from tidegate_protos import inference_pb2 as pb
+
+pytestmark = pytest.mark.timeout(400)  # 1,600 models are registered, loaded and asked: half a minute on two idle cores
+
+PASSED = "answered as expected"
+FAILED = "answered otherwise"
+DIFFERS = "ONNX Runtime itself answers otherwise"
+NOT_CARRIED = "the protocol has no such type"
+NOT_LOADED = "ONNX Runtime does not load it"
+NOT_REGISTERED = "the registry does not let it in"
+
+FLOOR = 0.8
+"""Of all cases; what is missing are types of four and eight bits, bfloat16, sequences and optionals, and operators ONNX Runtime has not."""
+
+TYPED = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "INT64": "int64_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""Where a typed request and answer have their elements; FP16 travels raw."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a case, and why; `detail` is for the reader of a failure."""
+
+    case: str
+    verdict: str
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A case that ONNX Runtime answers as expected in process, and the name it is served by."""
+
+    case: Case
+    signature: Signature
+    model: str
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+    """What became of every case."""
+    folder = tmp_path_factory.mktemp("conformance")
+    tried = [_in_process(case, f"case-{place}") for place, case in enumerate(cases())]
+    ready = [each for each in tried if isinstance(each, Ready)]
+    registry = create_registry(str(folder / "registry"))
+    with ThreadPoolExecutor(4) as pool:
+        refused = [outcome for outcome in pool.map(lambda each: _register(registry, each), ready) if outcome]
+    names = {outcome.case for outcome in refused}
+    served = [each for each in ready if each.case.name not in names]
+    return [*(each for each in tried if isinstance(each, Outcome)), *refused, *_serve(folder, served)]
+
+
+def test_every_case_that_can_be_carried_is_answered_as_onnx_says(outcomes: list[Outcome]) -> None:
+    assert [outcome for outcome in outcomes if outcome.verdict == FAILED] == []
+
+
+def test_share_of_the_cases_that_is_served_does_not_fall(outcomes: list[Outcome], capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print("\n" + "\n".join(_table(outcomes)))  # noqa: T201 -- the report
+    assert len(outcomes) > 1800
+    assert Counter(outcome.verdict for outcome in outcomes)[PASSED] / len(outcomes) > FLOOR
+
+
+def test_registry_lets_in_every_model_that_onnx_runtime_loads_and_that_takes_inputs(outcomes: list[Outcome]) -> None:
+    assert [outcome.case for outcome in outcomes if outcome.verdict == NOT_REGISTERED] == ["test_constant"]
+
+
+@pytest.mark.parametrize("spoil", [lambda y: y + 1, lambda y: y[:, :-1], lambda y: y.astype(np.float64), lambda y: np.full_like(y, np.nan)])
+def test_a_wrong_answer_is_told_from_the_right_one(spoil: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    y = np.array([[1, 2], [3, 4]], np.float32)
+    case = Case("a case", b"", {}, {"y": y}, rtol=1e-3, atol=1e-7)
+    assert case.difference({"y": y}) == ""
+    assert case.difference({"y": spoil(y)}) != ""
+    assert case.difference({"z": y}) == "expected the outputs ['y'], got ['z']"
+
+
+def _in_process(case: Case, model: str) -> Outcome | Ready:
+    try:
+        engine = OnnxEngine(case.model, threads=1)
+        difference = case.difference(engine.run(case.inputs, tuple(case.outputs)))
+    except NotServableError as error:
+        if kind := re.search(r" is a (\S+), which the Open Inference Protocol cannot carry", str(error)):
+            return Outcome(case.name, NOT_CARRIED, kind[1])
+        kind = re.search(r"\[ONNXRuntimeError\] : \d+ : (\w+)", str(error))
+        return Outcome(case.name, NOT_LOADED, kind[1] if kind else "", str(error))
+    except ModelFailedError as error:
+        return Outcome(case.name, DIFFERS, "fails", str(error))
+    return Outcome(case.name, DIFFERS, "other values", difference) if difference else Ready(case, engine.signature, model)
+
+
+def _register(registry: Registry, ready: Ready) -> Outcome | None:
+    files = {bundle.MODEL: ready.case.model, bundle.SIGNATURE: ready.signature.encode()}
+    try:
+        registry.register(ready.model, files, {}, actor="test", reason="a case")
+    except RegistryError as error:
+        return Outcome(ready.case.name, NOT_REGISTERED, str(error))
+    registry.promote(ready.model, 1, to="production", actor="test", reason="a case")
+    return None
+
+
+def _serve(folder: Path, ready: Sequence[Ready]) -> list[Outcome]:
+    with daemon(folder, {"registry": str(folder / "registry")}) as running, triton.InferenceServerClient(running.address) as client:
+        wait_until(lambda: running.stub.ServerReady(pb.ServerReadyRequest(), timeout=60).ready, "the models are not loaded", 200)
+        return [_ask(running, client, each) for each in ready]
+
+
+def _ask(running: Daemon, client: triton.InferenceServerClient, ready: Ready) -> Outcome:
+    asks: tuple[Callable[[], dict[str, NDArray[Any]]], ...] = (lambda: _raw(client, ready), lambda: _typed(running, ready))
+    for ask in asks:
+        try:
+            difference = ready.case.difference(ask())
+        except (triton.InferenceServerException, grpc.RpcError) as error:
+            difference = str(error)
+        if difference:
+            return Outcome(ready.case.name, FAILED, "", difference)
+    return Outcome(ready.case.name, PASSED)
+
+
+def _raw(client: triton.InferenceServerClient, ready: Ready) -> dict[str, NDArray[Any]]:
+    tensors = []
+    for spec in ready.signature.inputs:
+        tensor = triton.InferInput(spec.name, list(ready.case.inputs[spec.name].shape), spec.datatype)
+        tensor.set_data_from_numpy(ready.case.inputs[spec.name])
+        tensors.append(tensor)
+    result = client.infer(ready.model, tensors)
+    return {spec.name: result.as_numpy(spec.name) for spec in ready.signature.outputs}
+
+
+def _typed(running: Daemon, ready: Ready) -> dict[str, NDArray[Any]]:
+    if any(spec.datatype == "FP16" for spec in (*ready.signature.inputs, *ready.signature.outputs)):
+        return dict(ready.case.outputs)
+    request = pb.ModelInferRequest(model_name=ready.model)
+    for spec in ready.signature.inputs:
+        values = ready.case.inputs[spec.name]
+        tensor = request.inputs.add(name=spec.name, datatype=spec.datatype, shape=values.shape)
+        getattr(tensor.contents, TYPED[spec.datatype]).extend(values.ravel().tolist())
+    answer = running.stub.ModelInfer(request, timeout=20)
+    return {output.name: _array(output) for output in answer.outputs}
+
+
+def _array(output: pb.ModelInferResponse.InferOutputTensor) -> NDArray[Any]:
+    values = list(getattr(output.contents, TYPED[output.datatype]))
+    array = np.empty(len(values), DTYPES[output.datatype])
+    array[:] = values
+    return array.reshape(tuple(output.shape))
+
+
+def _table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    groups = defaultdict(list)
+    for outcome in outcomes:
+        groups[outcome.verdict, outcome.reason].append(outcome.case)
+    for (verdict, reason), names in sorted(groups.items(), key=lambda group: (group[0][0], -len(group[1]))):
+        examples = "" if verdict == PASSED else f"  {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        yield f"{len(names):5d} {len(names) / len(outcomes):6.1%}  {verdict}{f' ({reason})' if reason else ''}{examples}"
