@@ -1,22 +1,26 @@
 """Where the daemon is wired: every object is built here, once. Parsing flags and printing is `__main__`'s."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
-from wsgiref.simple_server import WSGIServer
+from typing import Protocol, TypeAlias
+
+import structlog
 
 from registry.errors import RegistryError
 from registry.location import Keys, open_registry
 from registry.names import PRODUCTION
 from registry.watch import watch
+from server import handover
 from server.errors import NotServableError, SettingsError
 from server.follower import Follower
 from server.grpcio_transport.transport import GrpcioTransport
 from server.loaded_version import EngineFactory, LoadedVersion, load_folder
-from server.metrics import ServerCollector, serve_metrics, stop_metrics
+from server.metrics import ServerCollector
+from server.metrics_server import MetricsServer
 from server.onnx_engine import OnnxEngine
 from server.routing import RoutingTable, ServedModel
 from server.service import Service
@@ -25,30 +29,67 @@ from server.transport import Transport
 
 Install: TypeAlias = Callable[[RoutingTable], None]
 
+_log = structlog.get_logger("tidegate.app")
 
-@dataclass(frozen=True)
+
+class Source(Protocol):
+    """Where what is served comes from; it installs tables."""
+
+    def start(self) -> None:
+        """Begin to load."""
+        ...
+
+    def stop(self) -> None:
+        """Load no more."""
+        ...
+
+
 class Daemon:
-    """A running daemon and the addresses it really bound. `follower` is None when one folder is served."""
+    """A daemon with everything built: `load` and `listen` make it serve, in either order, and `metrics.start` makes it say so."""
 
-    transport: Transport
-    follower: Follower | None
-    metrics: WSGIServer
-    grpc_address: str
-    metrics_address: str
+    def __init__(self, transport: Transport, source: Source, metrics: MetricsServer) -> None:
+        self.metrics = metrics
+        self._transport = transport
+        self._source = source
+        self._port = 0
+
+    def load(self) -> None:
+        """Begin to load what is served; of a registry, on a thread of its own."""
+        self._source.start()
+
+    def listen(self) -> str:
+        """Answer callers from now on; returns the address really bound.
+
+        Raises:
+            SettingsError: if the address is taken.
+        """
+        address = self._transport.start()
+        self._port = int(address.rpartition(":")[2])
+        return address
+
+    def leave(self, seconds: float, interrupted: Callable[[float], bool]) -> None:
+        """Leave the port to the other replicas: wait, at most `seconds`, until every caller has connected elsewhere.
+
+        `interrupted` waits for the seconds it is given, or returns True earlier to end the wait.
+        """
+        handover.refuse_new(self._port)
+        if not handover.wait_until_left(self._port, seconds, interrupted):
+            _log.warning("connections are still open: requests on them may fail")
 
     def stop(self, drain_delay: float) -> None:
         """Drain, then end everything."""
-        self.transport.drain(drain_delay)
-        if self.follower is not None:
-            self.follower.stop()
-        stop_metrics(self.metrics)
+        self._transport.drain(drain_delay)
+        self._source.stop()
+        self.metrics.stop()
 
 
-def start(settings: Settings) -> Daemon:
-    """Start serving.
+def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], None] = lambda _: None) -> Daemon:
+    """Build the daemon; its metrics are answered on a listener that is open already.
+
+    `tell` is called, on any thread, whenever what can be loaded is, with whether every model in production is among it.
 
     Raises:
-        SettingsError: if the registry, the folder or an address is not usable; nothing is left running.
+        SettingsError: if the registry or the folder is not usable.
     """
     service = Service(lambda: transport.counters())  # noqa: PLW0108 -- the transport does not exist yet
     transport: Transport = GrpcioTransport(settings, service.calls())
@@ -58,20 +99,31 @@ def start(settings: Settings) -> Daemon:
         transport.install(table)
         service.install(table)
         collector.install(table)
+        if table.complete:
+            tell(all(model.ready for model in table.models.values() if PRODUCTION in model.stages))
 
     make_engine: EngineFactory = partial(OnnxEngine, threads=settings.engine_threads)
-    source = _folder(settings.model_dir, make_engine) if settings.model_dir else _follower(settings, make_engine, install)
-    metrics, metrics_address = serve_metrics(collector, settings.metrics_address)
-    try:
-        grpc_address = transport.start()
-    except SettingsError:
-        stop_metrics(metrics)
-        raise
-    if isinstance(source, Follower):
-        source.start()
-        return Daemon(transport, source, metrics, grpc_address, metrics_address)
-    install(_table_of(source))
-    return Daemon(transport, None, metrics, grpc_address, metrics_address)
+    source = _folder(settings.model_dir, make_engine, install) if settings.model_dir else _follower(settings, make_engine, install)
+    return Daemon(transport, source, MetricsServer(collector, metrics))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The `Source` of one version that never changes."""
+
+    version: LoadedVersion
+    install: Install
+
+    def start(self) -> None:
+        served = ServedModel(
+            MappingProxyType({self.version.number: self.version}),
+            MappingProxyType({PRODUCTION: self.version.number}),
+            (self.version.number,),
+        )
+        self.install(RoutingTable(MappingProxyType({self.version.model: served}), complete=True))
+
+    def stop(self) -> None:
+        """Nothing runs."""
 
 
 def _follower(settings: Settings, make_engine: EngineFactory, install: Install) -> Follower:
@@ -83,13 +135,8 @@ def _follower(settings: Settings, make_engine: EngineFactory, install: Install) 
         raise SettingsError(str(error)) from error
 
 
-def _folder(folder: Path, make_engine: EngineFactory) -> LoadedVersion:
+def _folder(folder: Path, make_engine: EngineFactory, install: Install) -> _Folder:
     try:
-        return load_folder(folder, make_engine)
+        return _Folder(load_folder(folder, make_engine), install)
     except NotServableError as error:
         raise SettingsError(str(error)) from error
-
-
-def _table_of(version: LoadedVersion) -> RoutingTable:
-    served = ServedModel(MappingProxyType({version.number: version}), MappingProxyType({PRODUCTION: version.number}), (version.number,))
-    return RoutingTable(MappingProxyType({version.model: served}), complete=True)

@@ -1,16 +1,13 @@
 """The daemon's counts in the Prometheus text format. Counting is the transport's; here they only get names and labels."""
 
 from collections.abc import Callable, Iterator
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from registry import drift
 from registry.profile import NumericFeature
 from server.counts import Counters, Histogram
-from server.errors import SettingsError
 from server.routing import RoutingTable
 
 _VERSION = ["model", "version"]
@@ -44,28 +41,6 @@ class ServerCollector:
         yield from _versions(self._table)
         yield from _drift_counts(counters)
         yield from _drift_values(counters)
-
-
-def serve_metrics(collector: ServerCollector, address: str) -> tuple[WSGIServer, str]:
-    """Serve `/metrics` on `address` on a thread; returns the server and the address really bound.
-
-    Raises:
-        SettingsError: if the address is taken.
-    """
-    registry = CollectorRegistry()
-    registry.register(collector)
-    host, _, port = address.rpartition(":")
-    try:
-        server, _ = start_http_server(int(port), host.strip("[]"), registry)
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {address}: {error.strerror}; choose another with --metrics-address HOST:PORT") from error
-    return server, f"{host}:{server.server_port}"
-
-
-def stop_metrics(server: WSGIServer) -> None:
-    """End a metrics server and free its port."""
-    server.shutdown()
-    server.server_close()
 
 
 def _requests(counters: Counters) -> Iterator[Metric]:

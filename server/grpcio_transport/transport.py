@@ -202,8 +202,9 @@ def _observe(drift: DriftCounter, batch: Batch) -> None:
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
-        # Without this a second daemon would take half of the first one's connections and nobody would know.
-        ("grpc.so_reuseport", 0),
+        # Off for one daemon: a second would take half of the first one's connections and nobody would know.
+        ("grpc.so_reuseport", int(settings.replicas > 1)),
+        *([("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000))] if settings.max_connection_age else []),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
     ]

@@ -95,7 +95,8 @@ def test_model_dir_without_a_model_is_named(tmp_path: Path) -> None:
 def test_daemon_starts_without_training_libraries(registry: str) -> None:
     blocked = "sys.modules.update(dict.fromkeys(['sklearn', 'pandas', 'comet_ml', 'aif360', 'skl2onnx', 'onnx', 'fastapi']))"
     program = (
-        f"import sys; {blocked}; from server import app; from server.settings import read_settings; "
-        f"d = app.start(read_settings(dict(registry={registry!r}, grpc_address='127.0.0.1:0', metrics_address='127.0.0.1:0'))); d.stop(0)"
+        f"import sys; {blocked}; from server import app, listeners; from server.settings import read_settings; "
+        f"settings = read_settings(dict(registry={registry!r}, grpc_address='127.0.0.1:0')); "
+        "d = app.build(settings, listeners.listen('127.0.0.1:0', '')); d.load(); d.listen(); d.stop(0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parents[2])

@@ -1,0 +1,99 @@
+"""The command line of the daemon: its flags in groups, with units and examples. Which values are refused is decided in `settings`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from server.settings import Settings
+
+_GROUPS: dict[str, dict[str, str]] = {
+    "what is served, and where": {
+        "registry": "registry to follow: file:///path, a path, s3://, gs:// or az://",
+        "trusted_keys": "public key, or a folder of *.pub: a version that none of them signed is not served",
+        "model_dir": "serve DIR/model.onnx as version 1 of model <name of DIR>, without a registry",
+        "grpc_address": "where gRPC listens; port 0 takes a free one",
+        "metrics_address": "where Prometheus scrapes /metrics; port 0 takes a free one; replica number i has port + i",
+    },
+    "batching and limits": {
+        "max_batch_rows": "rows: most of a batch that gathers several requests",
+        "max_queue_delay": "seconds that an idle engine waits for a batch to fill",
+        "max_queue_rows": "rows: most that may wait before requests are refused",
+        "max_in_flight": "requests: most worked on at once, a thread each",
+        "max_message_bytes": "bytes of the largest message taken or sent",
+        "engine_threads": "threads of one run in ONNX Runtime",
+    },
+    "security": {
+        "insecure": "allow an address that is not loopback, unprotected",
+    },
+    "observability": {
+        "prediction_log": "folder that gets the rows and their predictions as Parquet files; off without it",
+        "prediction_log_share": "share of the requests that are logged, 0 to 1, chosen by a hash of their prediction ids",
+        "prediction_log_seconds": "seconds: most until what was logged stands in a file",
+        "prediction_log_keep_days": "days after which files of it are removed",
+        "prediction_log_max_bytes": "bytes it may hold: the oldest files are removed first",
+        "prediction_log_drop": "column that is not logged; may be repeated",
+        "prediction_log_hash": "column of which a keyed hash is logged in its place; may be repeated",
+        "prediction_log_hash_key": "file with the secret key of those hashes, 16 bytes or more",
+        "tracing": "URL that gets spans by OTLP over gRPC, e.g. http://127.0.0.1:4317; off without it",
+        "tracing_share": "share of the requests traced, 0 to 1, where the caller's traceparent does not say",
+    },
+    "lifecycle": {
+        "replicas": "processes that share the gRPC port; one that dies is started again; SIGHUP replaces one after the other",
+        "max_connection_age": "seconds until a connection is asked to be made anew, be it to another replica; 0: never",
+        "drain_delay": "seconds to go on serving after SIGTERM; a second SIGTERM ends at once",
+    },
+}
+_REPEATED = {"prediction_log_drop": "COLUMN", "prediction_log_hash": "COLUMN"}
+_SWITCHES = {"insecure"}
+_EXAMPLES = """\
+examples:
+  tidegate serve --registry .tidegate/registry --grpc-address 127.0.0.1:8001
+        follow a registry: what is promoted to production is served, without a restart
+  tidegate serve --model-dir models/churn
+        serve models/churn/model.onnx as model "churn", without a registry
+  tidegate serve --registry s3://models/registry --replicas 4 --metrics-address 127.0.0.1:8002
+        four processes on one port, metrics on 8002 to 8005; kill -HUP replaces one after the other without a failed request
+
+Every flag is also TIDEGATE_<NAME>, e.g. TIDEGATE_MAX_QUEUE_ROWS, and a key of tidegate.toml, e.g. max_queue_rows = 4096.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was wrong in one line, without the usage that --help shows."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def parse(argv: Sequence[str] | None) -> Mapping[str, Any]:
+    """The flags given, by name of setting; also `config` (a path) and `replica` (see `replica`). Exits with code 2 on a wrong one."""
+    return {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tidegate serve",
+        usage="tidegate serve [--registry URL | --model-dir DIR] [--grpc-address HOST:PORT] [--replicas N] [OPTION ...]",
+        description="Serve the models of a registry by gRPC (Open Inference Protocol v2).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for title, flags in _GROUPS.items():
+        group = parser.add_argument_group(title)
+        for name, text in flags.items():
+            group.add_argument(f"--{name.replace('_', '-')}", **_options(name, text))
+        if title == "lifecycle":
+            group.add_argument("--config", type=Path, metavar="FILE", help="read this TOML file in place of tidegate.toml")
+    parser.add_argument("--replica", help=argparse.SUPPRESS)
+    return parser
+
+
+def _options(name: str, text: str) -> dict[str, Any]:
+    if name in _SWITCHES:
+        return {"action": "store_true", "default": None, "help": text}
+    if name in _REPEATED:
+        return {"action": "append", "metavar": _REPEATED[name], "help": text}
+    default = Settings.model_fields[name].default
+    return {"metavar": "VALUE", "help": text if default is None else f"{text} (default {default})"}

@@ -1,0 +1,40 @@
+"""Serves what a collector collects at `/metrics`, by HTTP on a thread. What is collected is `metrics`' business."""
+
+import socket
+import threading
+from wsgiref.simple_server import WSGIRequestHandler
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.registry import Collector
+
+
+class MetricsServer:
+    """Answers on a socket that listens already; until `start`, who connects waits."""
+
+    def __init__(self, collector: Collector, listener: socket.socket) -> None:
+        registry = CollectorRegistry()
+        registry.register(collector)
+        host, port = listener.getsockname()[:2]
+        self._server = ThreadingWSGIServer((host, port), _Quiet, bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = listener
+        self._server.server_name, self._server.server_port = host, port
+        self._server.setup_environ()
+        self._server.set_app(make_wsgi_app(registry))
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more, and free the port."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """A scrape is no event."""
