@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import structlog
+from prometheus_client.registry import Collector
 
 from registry.errors import RegistryError
 from registry.location import Keys, open_registry
@@ -19,13 +20,16 @@ from server.errors import NotServableError, SettingsError
 from server.follower import Follower
 from server.grpcio_transport.transport import GrpcioTransport
 from server.loaded_version import EngineFactory, LoadedVersion, load_folder
-from server.metrics import ServerCollector
+from server.metrics import PredictionLogCollector, ServerCollector
 from server.metrics_server import MetricsServer
 from server.onnx_engine import OnnxEngine
 from server.routing import RoutingTable, ServedModel
 from server.service import Service
 from server.settings import Settings
 from server.transport import Transport
+
+if TYPE_CHECKING:
+    from server.prediction_log import PredictionLog
 
 Install: TypeAlias = Callable[[RoutingTable], None]
 
@@ -47,8 +51,9 @@ class Source(Protocol):
 class Daemon:
     """A daemon with everything built: `load` and `listen` make it serve, in either order, and `metrics.start` makes it say so."""
 
-    def __init__(self, transport: Transport, source: Source, metrics: MetricsServer) -> None:
+    def __init__(self, transport: Transport, source: Source, metrics: MetricsServer, predictions: "PredictionLog | None") -> None:
         self.metrics = metrics
+        self._predictions = predictions
         self._transport = transport
         self._source = source
         self._port = 0
@@ -80,6 +85,8 @@ class Daemon:
         """Drain, then end everything."""
         self._transport.drain(drain_delay)
         self._source.stop()
+        if self._predictions is not None:
+            self._predictions.stop()
         self.metrics.stop()
 
 
@@ -91,6 +98,7 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     Raises:
         SettingsError: if the registry or the folder is not usable.
     """
+    predictions = _prediction_log(settings)
     service = Service(lambda: transport.counters())  # noqa: PLW0108 -- the transport does not exist yet
     transport: Transport = GrpcioTransport(settings, service.calls())
     collector = ServerCollector(transport.counters)
@@ -104,7 +112,20 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
 
     make_engine: EngineFactory = partial(OnnxEngine, threads=settings.engine_threads)
     source = _folder(settings.model_dir, make_engine, install) if settings.model_dir else _follower(settings, make_engine, install)
-    return Daemon(transport, source, MetricsServer(collector, metrics))
+    collectors: list[Collector] = [collector]
+    if predictions is not None:
+        collectors.append(PredictionLogCollector(predictions.counts))
+    return Daemon(transport, source, MetricsServer(collectors, metrics), predictions)
+
+
+def _prediction_log(settings: Settings) -> "PredictionLog | None":
+    if settings.prediction_log is None:
+        return None
+    from server.prediction_log import open_prediction_log  # noqa: PLC0415 -- pyarrow is loaded only where it is needed
+
+    predictions = open_prediction_log(settings.prediction_log, settings)
+    predictions.start()
+    return predictions
 
 
 @dataclass(frozen=True)

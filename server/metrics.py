@@ -1,6 +1,7 @@
 """The daemon's counts in the Prometheus text format. Counting is the transport's; here they only get names and labels."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -41,6 +42,31 @@ class ServerCollector:
         yield from _versions(self._table)
         yield from _drift_counts(counters)
         yield from _drift_values(counters)
+
+
+@dataclass(frozen=True)
+class LogCounts:
+    """Rows of the prediction log since the start: in files, dropped because the writer was behind, and dropped because writing failed."""
+
+    written: int
+    queue_full: int
+    write_failed: int
+
+
+class PredictionLogCollector:
+    """Collects what became of the rows offered to the prediction log."""
+
+    def __init__(self, counts: Callable[[], LogCounts]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric family, as prometheus_client asks for them."""
+        counts = self._counts()
+        yield CounterMetricFamily("tidegate_prediction_log_rows", "Rows written to the prediction log", counts.written)
+        dropped = CounterMetricFamily("tidegate_prediction_log_dropped", "Rows that should have been logged and are not", labels=["reason"])
+        dropped.add_metric(["queue_full"], counts.queue_full)
+        dropped.add_metric(["write_failed"], counts.write_failed)
+        yield dropped
 
 
 def _requests(counters: Counters) -> Iterator[Metric]:

@@ -1,7 +1,8 @@
-"""Serves what a collector collects at `/metrics`, by HTTP on a thread. What is collected is `metrics`' business."""
+"""Serves what collectors collect at `/metrics`, by HTTP on a thread. What is collected is `metrics`' business."""
 
 import socket
 import threading
+from collections.abc import Iterable
 from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -12,9 +13,10 @@ from prometheus_client.registry import Collector
 class MetricsServer:
     """Answers on a socket that listens already; until `start`, who connects waits."""
 
-    def __init__(self, collector: Collector, listener: socket.socket) -> None:
+    def __init__(self, collectors: Iterable[Collector], listener: socket.socket) -> None:
         registry = CollectorRegistry()
-        registry.register(collector)
+        for collector in collectors:
+            registry.register(collector)
         host, port = listener.getsockname()[:2]
         self._server = ThreadingWSGIServer((host, port), _Quiet, bind_and_activate=False)
         self._server.socket.close()
