@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import structlog
-from prometheus_client.registry import Collector
 
 from registry.errors import RegistryError
 from registry.location import Keys, open_registry
@@ -29,7 +28,10 @@ from server.settings import Settings
 from server.transport import Transport
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from server.prediction_log import PredictionLog
+    from server.tracing import Tracer
 
 Install: TypeAlias = Callable[[RoutingTable], None]
 
@@ -51,9 +53,9 @@ class Source(Protocol):
 class Daemon:
     """A daemon with everything built: `load` and `listen` make it serve, in either order, and `metrics.start` makes it say so."""
 
-    def __init__(self, transport: Transport, source: Source, metrics: MetricsServer, predictions: "PredictionLog | None") -> None:
+    def __init__(self, transport: Transport, source: Source, metrics: MetricsServer, observers: "Observers") -> None:
         self.metrics = metrics
-        self._predictions = predictions
+        self._observers = observers
         self._transport = transport
         self._source = source
         self._port = 0
@@ -85,8 +87,7 @@ class Daemon:
         """Drain, then end everything."""
         self._transport.drain(drain_delay)
         self._source.stop()
-        if self._predictions is not None:
-            self._predictions.stop()
+        self._observers.stop()
         self.metrics.stop()
 
 
@@ -98,7 +99,7 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     Raises:
         SettingsError: if the registry or the folder is not usable.
     """
-    predictions = _prediction_log(settings)
+    observers = _observers(settings)
     service = Service(lambda: transport.counters())  # noqa: PLW0108 -- the transport does not exist yet
     transport: Transport = GrpcioTransport(settings, service.calls())
     collector = ServerCollector(transport.counters)
@@ -113,19 +114,40 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     make_engine: EngineFactory = partial(OnnxEngine, threads=settings.engine_threads)
     source = _folder(settings.model_dir, make_engine, install) if settings.model_dir else _follower(settings, make_engine, install)
     collectors: list[Collector] = [collector]
-    if predictions is not None:
-        collectors.append(PredictionLogCollector(predictions.counts))
-    return Daemon(transport, source, MetricsServer(collectors, metrics), predictions)
+    if observers.predictions is not None:
+        collectors.append(PredictionLogCollector(observers.predictions.counts))
+    return Daemon(transport, source, MetricsServer(collectors, metrics), observers)
 
 
-def _prediction_log(settings: Settings) -> "PredictionLog | None":
-    if settings.prediction_log is None:
-        return None
-    from server.prediction_log import open_prediction_log  # noqa: PLC0415 -- pyarrow is loaded only where it is needed
+@dataclass(frozen=True)
+class Observers:
+    """What is told of answers beside the counters, where the settings ask for it."""
 
-    predictions = open_prediction_log(settings.prediction_log, settings)
-    predictions.start()
-    return predictions
+    predictions: "PredictionLog | None"
+    tracer: "Tracer | None"
+
+    def stop(self) -> None:
+        """Write and send what is left."""
+        for observer in (self.predictions, self.tracer):
+            if observer is not None:
+                observer.stop()
+
+
+def _observers(settings: Settings) -> Observers:
+    # Imported only where they are asked for: pyarrow takes memory, and OpenTelemetry need not be installed.
+    predictions = tracer = None
+    if settings.tracing is not None:
+        try:
+            from server.tracing import open_tracer  # noqa: PLC0415
+        except ImportError as error:
+            raise SettingsError("--tracing needs OpenTelemetry: pip install 'tidegate[server,tracing]'") from error
+        tracer = open_tracer(settings.tracing, settings.tracing_share)
+    if settings.prediction_log is not None:
+        from server.prediction_log import open_prediction_log  # noqa: PLC0415
+
+        predictions = open_prediction_log(settings.prediction_log, settings)
+        predictions.start()
+    return Observers(predictions, tracer)
 
 
 @dataclass(frozen=True)

@@ -7,44 +7,44 @@ from typing import Any, NoReturn
 
 from server.settings import Settings
 
-_GROUPS: dict[str, dict[str, str]] = {
+_GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "what is served, and where": {
-        "registry": "registry to follow: file:///path, a path, s3://, gs:// or az://",
-        "trusted_keys": "public key, or a folder of *.pub: a version that none of them signed is not served",
-        "model_dir": "serve DIR/model.onnx as version 1 of model <name of DIR>, without a registry",
-        "grpc_address": "where gRPC listens; port 0 takes a free one",
-        "metrics_address": "where Prometheus scrapes /metrics; port 0 takes a free one; replica number i has port + i",
+        "registry": ("URL", "registry to follow: file:///path, a path, s3://, gs:// or az://"),
+        "trusted_keys": ("PATH", "public key, or a folder of *.pub: a version that none of them signed is not served"),
+        "model_dir": ("DIR", "serve DIR/model.onnx as version 1 of model <name of DIR>, without a registry"),
+        "grpc_address": ("HOST:PORT", "where gRPC listens; port 0 takes a free one"),
+        "metrics_address": ("HOST:PORT", "where Prometheus scrapes /metrics; port 0 takes a free one; replica number i has PORT + i"),
     },
     "batching and limits": {
-        "max_batch_rows": "rows: most of a batch that gathers several requests",
-        "max_queue_delay": "seconds that an idle engine waits for a batch to fill",
-        "max_queue_rows": "rows: most that may wait before requests are refused",
-        "max_in_flight": "requests: most worked on at once, a thread each",
-        "max_message_bytes": "bytes of the largest message taken or sent",
-        "engine_threads": "threads of one run in ONNX Runtime",
+        "max_batch_rows": ("ROWS", "most of a batch that gathers several requests"),
+        "max_queue_delay": ("SECONDS", "that an idle engine waits for a batch to fill"),
+        "max_queue_rows": ("ROWS", "most that may wait before requests are refused"),
+        "max_in_flight": ("REQUESTS", "most worked on at once, a thread each"),
+        "max_message_bytes": ("BYTES", "of the largest message taken or sent"),
+        "engine_threads": ("N", "threads of one run in ONNX Runtime"),
     },
     "security": {
-        "insecure": "allow an address that is not loopback, unprotected",
+        "insecure": ("", "allow an address that is not loopback, unprotected"),
     },
     "observability": {
-        "prediction_log": "folder that gets the rows and their predictions as Parquet files; off without it",
-        "prediction_log_share": "share of the requests that are logged, 0 to 1, chosen by a hash of their prediction ids",
-        "prediction_log_seconds": "seconds: most until what was logged stands in a file",
-        "prediction_log_keep_days": "days after which files of it are removed",
-        "prediction_log_max_bytes": "bytes it may hold: the oldest files are removed first",
-        "prediction_log_drop": "column that is not logged; may be repeated",
-        "prediction_log_hash": "column of which a keyed hash is logged in its place; may be repeated",
-        "prediction_log_hash_key": "file with the secret key of those hashes, 16 bytes or more",
-        "tracing": "URL that gets spans by OTLP over gRPC, e.g. http://127.0.0.1:4317; off without it",
-        "tracing_share": "share of the requests traced, 0 to 1, where the caller's traceparent does not say",
+        "prediction_log": ("DIR", "gets the rows and their predictions as Parquet files; off without it"),
+        "prediction_log_share": ("SHARE", "of the requests that are logged, 0 to 1, chosen by a hash of their prediction ids"),
+        "prediction_log_seconds": ("SECONDS", "most until what was logged stands in a file"),
+        "prediction_log_keep_days": ("DAYS", "after which its files are removed; for ever without it"),
+        "prediction_log_max_bytes": ("BYTES", "it may hold: the oldest files are removed first"),
+        "prediction_log_drop": ("COLUMN", "that is not logged; may be repeated"),
+        "prediction_log_hash": ("COLUMN", "of which a keyed hash is logged in its place; may be repeated"),
+        "prediction_log_hash_key": ("FILE", "with the secret key of those hashes, 16 bytes or more"),
+        "tracing": ("URL", "gets spans by OTLP over gRPC, e.g. http://127.0.0.1:4317; off without it"),
+        "tracing_share": ("SHARE", "of the requests traced, 0 to 1, where the caller's traceparent does not say"),
     },
     "lifecycle": {
-        "replicas": "processes that share the gRPC port; one that dies is started again; SIGHUP replaces one after the other",
-        "max_connection_age": "seconds until a connection is asked to be made anew, be it to another replica; 0: never",
-        "drain_delay": "seconds to go on serving after SIGTERM; a second SIGTERM ends at once",
+        "replicas": ("N", "processes that share the gRPC port; one that dies is started again; SIGHUP replaces one after the other"),
+        "max_connection_age": ("SECONDS", "until a connection is asked to be made anew, be it to another replica; 0: never"),
+        "drain_delay": ("SECONDS", "to go on serving after SIGTERM; a second SIGTERM ends at once"),
     },
 }
-_REPEATED = {"prediction_log_drop": "COLUMN", "prediction_log_hash": "COLUMN"}
+_REPEATED = {"prediction_log_drop", "prediction_log_hash"}
 _SWITCHES = {"insecure"}
 _EXAMPLES = """\
 examples:
@@ -82,18 +82,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     for title, flags in _GROUPS.items():
         group = parser.add_argument_group(title)
-        for name, text in flags.items():
-            group.add_argument(f"--{name.replace('_', '-')}", **_options(name, text))
+        for name, (unit, text) in flags.items():
+            group.add_argument(f"--{name.replace('_', '-')}", **_options(name, unit, text))
         if title == "lifecycle":
             group.add_argument("--config", type=Path, metavar="FILE", help="read this TOML file in place of tidegate.toml")
     parser.add_argument("--replica", help=argparse.SUPPRESS)
     return parser
 
 
-def _options(name: str, text: str) -> dict[str, Any]:
+def _options(name: str, unit: str, text: str) -> dict[str, Any]:
     if name in _SWITCHES:
         return {"action": "store_true", "default": None, "help": text}
     if name in _REPEATED:
-        return {"action": "append", "metavar": _REPEATED[name], "help": text}
+        return {"action": "append", "metavar": unit, "help": text}
     default = Settings.model_fields[name].default
-    return {"metavar": "VALUE", "help": text if default is None else f"{text} (default {default})"}
+    return {"metavar": unit, "help": text if default is None else f"{text} (default {default})"}
