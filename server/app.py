@@ -1,24 +1,29 @@
 """Where the daemon is wired: every object is built here, once. Parsing flags and printing is `__main__`'s."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
-from wsgiref.simple_server import WSGIServer
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import structlog
 
 from registry.errors import RegistryError
 from registry.location import Keys, open_registry
 from registry.names import PRODUCTION
 from registry.watch import watch
+from server import handover
 from server.errors import NotServableError, SettingsError
 from server.follower import Follower
 from server.grpcio_transport.transport import GrpcioTransport
 from server.loaded_version import EngineFactory, LoadedVersion, load_folder
 from server.loader import Loader
-from server.metrics import ServerCollector, serve_metrics, stop_metrics
+from server.metrics import PredictionLogCollector, ServerCollector
+from server.metrics_server import MetricsServer
 from server.model_config import Batching
+from server.observed import Observers
 from server.onnx_engine import OnnxEngine
 from server.routing import RoutingTable, ServedModel
 from server.security import Security
@@ -26,62 +31,162 @@ from server.service import Service
 from server.settings import Settings
 from server.transport import Transport
 
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
+    from server.prediction_log import PredictionLog
+    from server.tracing import Tracer
+
 Install: TypeAlias = Callable[[RoutingTable], None]
 
+_log = structlog.get_logger("tidegate.app")
 
-@dataclass(frozen=True)
+
+class Source(Protocol):
+    """Where what is served comes from; it installs tables."""
+
+    def start(self) -> None:
+        """Begin to load."""
+        ...
+
+    def stop(self) -> None:
+        """Load no more."""
+        ...
+
+
 class Daemon:
-    """A running daemon and the addresses it really bound. `follower` is None when one folder is served."""
+    """A daemon with everything built: `load` and `listen` make it serve, in either order, and `metrics.start` makes it say so."""
 
-    transport: Transport
-    security: Security
-    follower: Follower | None
-    metrics: WSGIServer
-    grpc_address: str
-    metrics_address: str
+    def __init__(self, transport: Transport, source: Source, security: Security, metrics: MetricsServer, recorders: "Recorders") -> None:
+        self.metrics = metrics
+        self._recorders = recorders
+        self._transport = transport
+        self._security = security
+        self._source = source
+        self._port = 0
+
+    def load(self) -> None:
+        """Begin to load what is served; of a registry, on a thread of its own."""
+        self._source.start()
+
+    def listen(self) -> str:
+        """Answer callers from now on; returns the address really bound.
+
+        Raises:
+            SettingsError: if the address is taken.
+        """
+        address = self._transport.start()
+        self._security.start()
+        self._port = int(address.rpartition(":")[2])
+        return address
+
+    def leave(self, seconds: float, interrupted: Callable[[float], bool]) -> None:
+        """Leave the port to the other replicas: wait, at most `seconds`, until every caller has connected elsewhere.
+
+        `interrupted` waits for the seconds it is given, or returns True earlier to end the wait.
+        """
+        handover.refuse_new(self._port)
+        if not handover.wait_until_left(self._port, seconds, interrupted):
+            _log.warning("connections are still open: requests on them may fail")
 
     def stop(self, drain_delay: float) -> None:
         """Drain, then end everything."""
-        self.transport.drain(drain_delay)
-        self.security.stop()
-        if self.follower is not None:
-            self.follower.stop()
-        stop_metrics(self.metrics)
+        self._transport.drain(drain_delay)
+        self._security.stop()
+        self._source.stop()
+        self._recorders.stop()
+        self.metrics.stop()
 
 
-def start(settings: Settings) -> Daemon:
-    """Start serving.
+def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], None] = lambda _: None) -> Daemon:
+    """Build the daemon; its metrics are answered on a listener that is open already.
+
+    `tell` is called, on any thread, whenever what can be loaded is, with whether every model in production is among it.
 
     Raises:
-        SettingsError: if the registry, the folder or an address is not usable; nothing is left running.
+        SettingsError: if the registry or the folder is not usable.
     """
+    recorders = _recorders(settings)
     security = Security(settings)
     batching = Batching(settings.max_batch_rows, settings.max_queue_delay)
     service = Service(lambda: transport.counters(), batching)  # noqa: PLW0108 -- the transport does not exist yet
-    transport: Transport = GrpcioTransport(settings, service.calls(), security)
+    transport: Transport = GrpcioTransport(settings, service.calls(), security, recorders.observers)
     collector = ServerCollector(transport.counters, lambda: source.lifecycle() if isinstance(source, Follower) else None)
 
     def install(table: RoutingTable) -> None:
         transport.install(table)
         service.install(table)
         collector.install(table)
+        if table.complete:
+            tell(all(model.ready for model in table.models.values() if PRODUCTION in model.stages))
 
     make_engine: EngineFactory = partial(OnnxEngine, threads=settings.engine_threads)
-    source = (
-        _folder(settings.model_dir, settings.model_name, make_engine) if settings.model_dir else _follower(settings, make_engine, install)
-    )
-    metrics, metrics_address = serve_metrics(collector, settings.metrics_address)
-    try:
-        grpc_address = transport.start()
-    except SettingsError:
-        stop_metrics(metrics)
-        raise
-    security.start()
-    if isinstance(source, Follower):
-        source.start()
-        return Daemon(transport, security, source, metrics, grpc_address, metrics_address)
-    install(_table_of(source))
-    return Daemon(transport, security, None, metrics, grpc_address, metrics_address)
+    source = _source(settings, make_engine, install)
+    collectors: list[Collector] = [collector]
+    if recorders.predictions is not None:
+        collectors.append(PredictionLogCollector(recorders.predictions.counts))
+    return Daemon(transport, source, security, MetricsServer(collectors, metrics), recorders)
+
+
+@dataclass(frozen=True)
+class Recorders:
+    """What keeps answers beside the counters, where the settings ask for it."""
+
+    predictions: "PredictionLog | None"
+    tracer: "Tracer | None"
+
+    @property
+    def observers(self) -> Observers:
+        """How they are told."""
+        return Observers(self.predictions.offer if self.predictions else None, self.tracer.record if self.tracer else None)
+
+    def stop(self) -> None:
+        """Write and send what is left."""
+        for recorder in (self.predictions, self.tracer):
+            if recorder is not None:
+                recorder.stop()
+
+
+def _recorders(settings: Settings) -> Recorders:
+    # Imported only where they are asked for: pyarrow takes memory, and OpenTelemetry need not be installed.
+    predictions = tracer = None
+    if settings.tracing is not None:
+        try:
+            from server.tracing import open_tracer  # noqa: PLC0415
+        except ImportError as error:
+            raise SettingsError("--tracing needs OpenTelemetry: pip install 'tidegate[server,tracing]'") from error
+        tracer = open_tracer(settings.tracing, settings.tracing_share)
+    if settings.prediction_log is not None:
+        from server.prediction_log import open_prediction_log  # noqa: PLC0415
+
+        predictions = open_prediction_log(settings.prediction_log, settings)
+        predictions.start()
+    return Recorders(predictions, tracer)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The `Source` of one version that never changes."""
+
+    version: LoadedVersion
+    install: Install
+
+    def start(self) -> None:
+        served = ServedModel(
+            MappingProxyType({self.version.number: self.version}),
+            MappingProxyType({PRODUCTION: self.version.number}),
+            (self.version.number,),
+        )
+        self.install(RoutingTable(MappingProxyType({self.version.model: served}), complete=True))
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+def _source(settings: Settings, make_engine: EngineFactory, install: Install) -> Source:
+    if settings.model_dir is None:
+        return _follower(settings, make_engine, install)
+    return _folder(settings.model_dir, settings.model_name, make_engine, install)
 
 
 def _follower(settings: Settings, make_engine: EngineFactory, install: Install) -> Follower:
@@ -92,13 +197,8 @@ def _follower(settings: Settings, make_engine: EngineFactory, install: Install) 
         raise SettingsError(str(error)) from error
 
 
-def _folder(folder: Path, name: str | None, make_engine: EngineFactory) -> LoadedVersion:
+def _folder(folder: Path, name: str | None, make_engine: EngineFactory, install: Install) -> _Folder:
     try:
-        return load_folder(folder, name, make_engine)
+        return _Folder(load_folder(folder, name, make_engine), install)
     except NotServableError as error:
         raise SettingsError(str(error)) from error
-
-
-def _table_of(version: LoadedVersion) -> RoutingTable:
-    served = ServedModel(MappingProxyType({version.number: version}), MappingProxyType({PRODUCTION: version.number}), (version.number,))
-    return RoutingTable(MappingProxyType({version.model: served}), complete=True)

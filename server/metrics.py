@@ -1,26 +1,16 @@
 """The daemon's counts in the Prometheus text format. Counting is the transport's; here they only get names and labels."""
 
-import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric
-from prometheus_client.process_collector import ProcessCollector
 
 from registry import drift
 from registry.profile import NumericFeature
 from server.counts import Counters, Histogram
-from server.errors import SettingsError
 from server.lifecycle import Lifecycle
 from server.routing import RoutingTable
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 _VERSION = ["model", "version"]
 _FEATURE = [*_VERSION, "feature"]
@@ -59,53 +49,29 @@ class ServerCollector:
         yield from _drift_values(counters)
 
 
-def serve_metrics(collector: ServerCollector, address: str) -> tuple[WSGIServer, str]:
-    """Serve `/metrics`, and nothing else, on `address` on a thread; returns the server and the address really bound.
+@dataclass(frozen=True)
+class LogCounts:
+    """Rows of the prediction log since the start: in files, dropped because the writer was behind, and dropped because writing failed."""
 
-    Raises:
-        SettingsError: if the address is taken.
-    """
-    registry = CollectorRegistry()
-    registry.register(collector)
-    ProcessCollector(registry=registry)
-    host, _, port = address.rpartition(":")
-    server_class = _Server6 if ":" in host else ThreadingWSGIServer
-    try:
-        server = make_server(host.strip("[]"), int(port), _only_metrics(make_wsgi_app(registry)), server_class, _SilentHandler)
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {address}: {error.strerror}; choose another with --metrics-address HOST:PORT") from error
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    return server, f"{host}:{server.server_port}"
+    written: int
+    queue_full: int
+    write_failed: int
 
 
-class _Server6(ThreadingWSGIServer):
-    address_family = socket.AF_INET6
+class PredictionLogCollector:
+    """Collects what became of the rows offered to the prediction log."""
 
+    def __init__(self, counts: Callable[[], LogCounts]) -> None:
+        self._counts = counts
 
-class _SilentHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the signature is the library's
-        """A scrape is nothing to tell."""
-
-
-def _only_metrics(app: "WSGIApplication") -> "WSGIApplication":
-    """`app` under its one path, and HEAD, which it does not know itself."""
-
-    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/metrics":
-            start_response("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"there is only /metrics here\n"]
-        if environ["REQUEST_METHOD"] != "HEAD":
-            return app(environ, start_response)
-        list(app({**environ, "REQUEST_METHOD": "GET"}, start_response))
-        return []
-
-    return answer
-
-
-def stop_metrics(server: WSGIServer) -> None:
-    """End a metrics server and free its port."""
-    server.shutdown()
-    server.server_close()
+    def collect(self) -> Iterator[Metric]:
+        """Every metric family, as prometheus_client asks for them."""
+        counts = self._counts()
+        yield CounterMetricFamily("tidegate_prediction_log_rows", "Rows written to the prediction log", counts.written)
+        dropped = CounterMetricFamily("tidegate_prediction_log_dropped", "Rows that should have been logged and are not", labels=["reason"])
+        dropped.add_metric(["queue_full"], counts.queue_full)
+        dropped.add_metric(["write_failed"], counts.write_failed)
+        yield dropped
 
 
 def _requests(counters: Counters) -> Iterator[Metric]:

@@ -1,14 +1,16 @@
-"""The daemon's settings: flags above `TIDEGATE_` environment variables above tidegate.toml above defaults. They are only read here."""
+"""The daemon's settings: flags above `TIDEGATE_` environment variables above a TOML file above defaults. They are only read here."""
 
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ByteSize, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from server.errors import SettingsError
+
+DAY_SECONDS = 86_400.0
 
 
 class Settings(BaseSettings):
@@ -48,8 +50,36 @@ class Settings(BaseSettings):
     """Largest message taken or sent"""
     engine_threads: int = Field(default=1, ge=1)
     """Threads of one run in ONNX Runtime"""
-    drain_delay: float = Field(default=0.0, ge=0)
+    replicas: int = Field(default=1, ge=1, le=64)
+    """Processes that share the gRPC port"""
+    drain_delay: float = Field(default=0.0, ge=0, le=DAY_SECONDS)
     """Seconds to go on serving after SIGTERM, while load balancers notice"""
+    prediction_log: Path | None = None
+    """Folder of the prediction log; without one nothing is logged"""
+    prediction_log_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the requests that are logged, chosen by their prediction ids"""
+    prediction_log_seconds: float = Field(default=10.0, gt=0, le=DAY_SECONDS)
+    """Most seconds until what was logged stands in a file"""
+    prediction_log_keep_days: int | None = Field(default=None, ge=1)
+    """Days after which files of the prediction log are removed; without it they stay"""
+    prediction_log_max_bytes: int | None = Field(default=None, ge=1 << 20)
+    """Bytes the folder may hold: the oldest files are removed first"""
+    prediction_log_drop: Annotated[tuple[str, ...], NoDecode] = ()
+    """Columns that are not logged"""
+    prediction_log_hash: Annotated[tuple[str, ...], NoDecode] = ()
+    """Columns of which only a keyed hash is logged"""
+    prediction_log_hash_key: Path | None = None
+    """File with the key of those hashes, at least 16 bytes"""
+    tracing: str | None = None
+    """Where spans are sent by OTLP over gRPC, e.g. http://127.0.0.1:4317; without it there are none"""
+    tracing_share: float = Field(default=0.01, ge=0, le=1)
+    """Share of the requests that are traced where the caller has not decided"""
+
+    @field_validator("prediction_log_drop", "prediction_log_hash", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        # Commas part the names in an environment variable alone: a flag is given once a name, and TOML has lists.
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
     tokens: Path | None = None
     """Token file: who may call, with which token or client certificate, and what that allows"""
@@ -71,8 +101,8 @@ class Settings(BaseSettings):
     """Largest metadata of one call"""
     max_streams: int = Field(default=1024, ge=1, le=1 << 20)
     """Most calls at once on one connection; further ones wait at the client"""
-    max_connection_age: float = Field(default=3600.0, ge=0, le=1e6)
-    """Seconds after which a client is asked to connect anew, which shows its certificate again; 0: never"""
+    max_connection_age: float = Field(default=300.0, ge=0, le=DAY_SECONDS)
+    """Seconds, give or take a tenth, after which a client is asked to connect anew, be it to another replica; 0: never"""
     max_connection_age_grace: float = Field(default=60.0, gt=0, le=1e6)
     """Seconds that calls under way have to finish on a connection that is too old"""
     max_connection_idle: float = Field(default=900.0, ge=0, le=1e6)
@@ -101,25 +131,27 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then tidegate.toml."""
+        """Flags, then the environment, then the TOML file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
-def read_settings(flags: Mapping[str, Any]) -> Settings:
-    """The settings of this process.
+def read_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """The settings of this process; `config` replaces `tidegate.toml` and must exist.
 
     Raises:
         SettingsError: naming the first setting that is wrong, or an address open to others without protection.
     """
+    if config is not None and not config.is_file():
+        raise SettingsError(f"--config {config}: no such file")
     try:
-        settings = Settings(**flags)
+        settings = _class_reading(config)(**flags)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
+        name = str(first["loc"][0])
         message = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"--{name.replace('_', '-')} (TIDEGATE_{name.upper()}): {message}") from error
     except (OSError, ValueError) as error:
-        raise SettingsError(f"tidegate.toml cannot be read: {error}") from error
+        raise SettingsError(f"{config or 'tidegate.toml'} cannot be read: {error}") from error
     _check_credentials(settings)
     _check_open_addresses(settings)
     return settings
@@ -153,6 +185,16 @@ def _check_open_addresses(settings: Settings) -> None:
             f"{settings.metrics_address} is open to other machines, and metrics have no TLS and no authentication: "
             "bind to 127.0.0.1, or say --metrics-open"
         )
+
+
+def _class_reading(config: Path | None) -> type[Settings]:
+    if config is None:
+        return Settings
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    return Configured
 
 
 def _is_loopback(address: str) -> bool:

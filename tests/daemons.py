@@ -48,6 +48,34 @@ def daemon(folder: Path, flags: Mapping[str, str]) -> Iterator[Daemon]:
             yield Daemon(program, match[1], match[2], pb_grpc.GRPCInferenceServiceStub(channel))  # type: ignore[no-untyped-call]
 
 
+@dataclass(frozen=True)
+class Replicas:
+    """A running parent, the address its replicas share, and the metrics of each."""
+
+    program: Program
+    address: str
+    metrics_urls: list[str]
+
+    def pids(self) -> list[int]:
+        """The processes that the parent has started and that are there now."""
+        parent = self.program.process.pid
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+    def log(self) -> str:
+        """What parent and replicas have logged so far."""
+        return self.program.log.read_text()
+
+
+@contextlib.contextmanager
+def replicas(folder: Path, number: int, flags: Mapping[str, str]) -> Iterator[Replicas]:
+    """So many replicas with `flags` on free ports; their log goes to `folder`."""
+    own = {"grpc-address": "127.0.0.1:0", "metrics-address": "127.0.0.1:0", "replicas": str(number)}
+    with running("server", {**own, **flags}, folder / "replicas.log") as program:
+        match = re.fullmatch(rf"{number} replicas listening on (\S+), metrics on (.+)", program.announcement)
+        assert match, program.announcement
+        yield Replicas(program, match[1], match[2].split(", "))
+
+
 def wait_until(condition: Callable[[], bool], failure: str, seconds: float = READY_SECONDS) -> None:
     """Return once `condition()` holds."""
     deadline = time.monotonic() + seconds

@@ -74,10 +74,11 @@ class _Installed:
 class Pipeline:
     """All requests in flight."""
 
-    def __init__(self, settings: Settings, counters: RequestCounters, guard: Guard) -> None:
+    def __init__(self, settings: Settings, counters: RequestCounters, guard: Guard, observers: Observers) -> None:
         self._settings = settings
         self._counters = counters
         self._guard = guard
+        self._observers = observers
         self._installed = _Installed()
         self._drift: dict[VersionKey, DriftCounter] = {}
         self._rates = RateLimits()

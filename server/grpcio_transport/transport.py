@@ -16,6 +16,7 @@ from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.options import channel_options
 from server.grpcio_transport.pipeline import Pipeline
 from server.health import Health
+from server.observed import Observers
 from server.routing import RoutingTable
 from server.security import Security
 from server.service import Call
@@ -31,17 +32,17 @@ CLOSE_SECONDS = 1.0
 class GrpcioTransport:
     """See `server.transport.Transport`."""
 
-    def __init__(self, settings: Settings, calls: Mapping[str, Call], security: Security) -> None:
+    def __init__(self, settings: Settings, calls: Mapping[str, Call], security: Security, observers: Observers) -> None:
         direct.check()
         self._settings = settings
         self._security = security
         self._counters = RequestCounters()
         guard = Guard(security)
-        self._pipeline = Pipeline(settings, self._counters, guard)
+        self._pipeline = Pipeline(settings, self._counters, guard, observers)
         self._health = Health()
         self._stopped = threading.Event()
-        # Without the first a second daemon would take half of this one's connections and nobody would know.
-        options = [("grpc.so_reuseport", 0), *channel_options(settings)]
+        # Off for one daemon: a second would take half of its connections and nobody would know.
+        options = [("grpc.so_reuseport", int(settings.replicas > 1)), *channel_options(settings)]
         threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
         self._server = grpc.server(threads, options=options)
         self._server.add_generic_rpc_handlers([Handlers(methods(self._pipeline, self._health, calls, Control(threads), guard))])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from registry.location import create_registry
-from server.settings import read_settings
+from server.settings import Settings, read_settings
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request
 from tests.daemons import daemon
@@ -70,7 +70,20 @@ def test_unknown_flag_is_one_line(tmp_path: Path) -> None:
     assert "--bogus" in refused("--bogus", cwd=tmp_path)
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--max-batch-rows", "0"), ("--grpc-address", "8001"), ("--max-queue-delay", "soon")])
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--max-batch-rows", "0"),
+        ("--grpc-address", "8001"),
+        ("--max-queue-delay", "soon"),
+        ("--drain-delay", "inf"),
+        ("--drain-delay", "nan"),
+        ("--max-connection-age", "-1"),
+        ("--replicas", "0"),
+        ("--prediction-log-share", "0"),
+        ("--tracing", "nowhere"),
+    ],
+)
 def test_wrong_setting_is_named(flag: str, value: str, registry: str, tmp_path: Path) -> None:
     assert flag in refused("--registry", registry, flag, value, cwd=tmp_path)
 
@@ -78,6 +91,36 @@ def test_wrong_setting_is_named(flag: str, value: str, registry: str, tmp_path: 
 def test_misspelt_toml_is_named(registry: str, tmp_path: Path) -> None:
     (tmp_path / "tidegate.toml").write_text("max_batch_rows = \n")
     assert "tidegate.toml" in refused("--registry", registry, *FREE, cwd=tmp_path)
+
+
+def test_config_replaces_tidegate_toml_and_is_under_the_flags(tmp_path: Path) -> None:
+    (tmp_path / "tidegate.toml").write_text('registry = "from-the-folder"')
+    (tmp_path / "other.toml").write_text('registry = "from-config"\nmax_batch_rows = 7\n')
+    settings = read_settings({"max_batch_rows": "8"}, tmp_path / "other.toml")
+    assert (settings.registry, settings.max_batch_rows) == ("from-config", 8)
+    assert "from-config" in refused("--config", "other.toml", *FREE, cwd=tmp_path)
+    assert "from-the-folder" in refused(*FREE, cwd=tmp_path)
+
+
+def test_config_that_is_not_there_or_does_not_parse_is_named(tmp_path: Path) -> None:
+    assert "--config absent.toml" in refused("--config", "absent.toml", *FREE, cwd=tmp_path)
+    (tmp_path / "other.toml").write_text("max_batch_rows = \n")
+    assert "other.toml" in refused("--config", "other.toml", *FREE, cwd=tmp_path)
+
+
+def test_help_groups_every_setting_and_teaches_by_example() -> None:
+    run = subprocess.run([sys.executable, "-m", "server", "--help"], capture_output=True, text=True, timeout=30, check=True)
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')} " in run.stdout, name
+    examples = run.stdout.partition("examples:")[2]
+    assert all(word in examples for word in ("--registry", "--model-dir", "--replicas"))
+    assert "--replica " not in run.stdout
+
+
+def test_columns_are_given_once_a_flag_or_by_commas_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_settings({"prediction_log_drop": ["a", "b,c"]}).prediction_log_drop == ("a", "b,c")
+    monkeypatch.setenv("TIDEGATE_PREDICTION_LOG_DROP", "a,b")
+    assert read_settings({}).prediction_log_drop == ("a", "b")
 
 
 def test_model_dir_serves_one_folder_without_a_registry(tmp_path: Path) -> None:
@@ -96,8 +139,9 @@ def test_model_dir_without_a_model_is_named(tmp_path: Path) -> None:
 def test_daemon_starts_without_training_libraries(registry: str) -> None:
     blocked = "sys.modules.update(dict.fromkeys(['sklearn', 'pandas', 'comet_ml', 'aif360', 'skl2onnx', 'onnx', 'fastapi']))"
     program = (
-        f"import sys; {blocked}; from server import app; from server.settings import read_settings; "
-        f"d = app.start(read_settings(dict(registry={registry!r}, grpc_address='127.0.0.1:0', metrics_address='127.0.0.1:0'))); d.stop(0)"
+        f"import sys; {blocked}; from server import app, listeners; from server.settings import read_settings; "
+        f"settings = read_settings(dict(registry={registry!r}, grpc_address='127.0.0.1:0')); "
+        "d = app.build(settings, listeners.listen('127.0.0.1:0', '')); d.load(); d.listen(); d.stop(0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=Path(__file__).parents[2])
 

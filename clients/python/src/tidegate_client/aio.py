@@ -11,7 +11,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from tidegate_client import errors
+from tidegate_client import errors, tracing
 from tidegate_client.client import CHANNEL_OPTIONS, DEFAULT_ADDRESS, DEFAULT_RETRIES, DEFAULT_TIMEOUT
 from tidegate_client.columns import Data
 from tidegate_client.conversation import Call, Conversation, Flow, Options, Outcome, Pause, T, ask_of
@@ -117,7 +117,7 @@ class AsyncClient:
             return error
         try:
             on_channel: Any = step.method.on(self._opened())  # awaited, unlike what the types of grpc's threads say
-            answer: Outcome = await on_channel(step.request, timeout=step.timeout, metadata=metadata)
+            answer: Outcome = await on_channel(step.request, timeout=step.timeout, metadata=(*metadata, *tracing.context()))
         except grpc.aio.AioRpcError as error:
             return errors.from_status(error.code(), error.details() or "", error.trailing_metadata() or (), self._address)
         return answer

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import grpc
 
-from tidegate_client import errors
+from tidegate_client import errors, tracing
 from tidegate_client.columns import Data
 from tidegate_client.conversation import Call, Conversation, Flow, Options, Outcome, Pause, T, ask_of
 from tidegate_client.identity import Identity, Token
@@ -166,7 +166,7 @@ class Client:
         except errors.AccessError as error:
             return error
         try:
-            answer: Outcome = step.method.on(self._channel)(step.request, timeout=step.timeout, metadata=metadata)
+            answer: Outcome = step.method.on(self._channel)(step.request, timeout=step.timeout, metadata=(*metadata, *tracing.context()))
         except grpc.RpcError as error:
             call: Any = error  # what a channel raises is a Call as well
             return errors.from_status(call.code(), call.details() or "", call.trailing_metadata() or (), self._address)

@@ -1,0 +1,51 @@
+"""The sockets taken before anything heavy is imported: the one of /metrics, and the hold on a gRPC port that several processes will share.
+
+Nothing here accepts a connection.
+"""
+
+import socket
+
+from server.errors import SettingsError
+
+
+def listen(address: str, flag: str) -> socket.socket:
+    """A socket that listens on HOST:PORT.
+
+    Raises:
+        SettingsError: if the address is taken or is none of this machine; `flag` is named as what chooses another.
+    """
+    listener = _bound(address, flag)
+    listener.listen(128)
+    return listener
+
+
+def reserve(address: str) -> tuple[socket.socket, str]:
+    """Hold a gRPC port without listening on it, so that it stays with the processes that share it; returns the hold and the address.
+
+    Raises:
+        SettingsError: if somebody else has it, even if it is willing to share: requests would go to both.
+    """
+    hold = _bound(address, "--grpc-address")
+    hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # set only now: binding was exclusive
+    return hold, address_of(hold, address)
+
+
+def address_of(listener: socket.socket, address: str) -> str:
+    """`address` with the port that was really bound."""
+    return f"{address.rpartition(':')[0]}:{listener.getsockname()[1]}"
+
+
+def _bound(address: str, flag: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {address}: {error.strerror}; choose another with {flag} HOST:PORT") from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(place)
+    except OSError as error:
+        bound.close()
+        raise SettingsError(f"cannot listen on {address}: {error.strerror}; choose another with {flag} HOST:PORT") from error
+    return bound

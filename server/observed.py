@@ -1,0 +1,84 @@
+"""What observers of the traffic are told, beside the counters: values, without what writes or sends them.
+
+The prediction log is told of batches, the tracer of calls; both after the answer, so that nothing they do is on its path.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from registry.bundle import Signature
+from server.engine import Columns, Tensor
+
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+Kind: TypeAlias = tuple[str, int, tuple[tuple[str, str, tuple[int, ...]], ...]]
+"""Model, version, and name, dtype and shape of a row of every tensor: what batches in one table have in common."""
+
+
+class LoggedRequest(NamedTuple):
+    """What is logged of a request beside its rows.
+
+    `received` is in seconds since 1970; `rows` of the batch are its own, and `start` is the number of the first of them in the request.
+    """
+
+    id: str
+    arm: str
+    received: float
+    rows: int
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class LoggedBatch:
+    """Requests that one version answered in one run, and the tensors of that run: their rows are those of the requests, in order."""
+
+    model: str
+    version: int
+    signature: Signature
+    requests: Sequence[LoggedRequest]
+    rows: int
+    inputs: Columns
+    outputs: Columns
+
+    @property
+    def size(self) -> int:
+        """Bytes that it keeps alive, roughly."""
+        return sum(_size(tensor) for tensors in (self.inputs, self.outputs) for tensor in tensors.values())
+
+    @property
+    def kind(self) -> Kind:
+        """See `Kind`."""
+        tensors = (*self.inputs.items(), *self.outputs.items())
+        return self.model, self.version, tuple((name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in tensors)
+
+
+@dataclass(frozen=True)
+class TracedCall:
+    """A ModelInfer that has its answer. Times are in seconds of `time.perf_counter`; those of steps that were not reached are None.
+
+    `version` is 0 and `arm` empty where the request was refused before a version was chosen. `code` is the gRPC status name.
+    """
+
+    model: str
+    version: int
+    arm: str
+    code: str
+    rows: int
+    started: float
+    ended: float
+    queued: float | None = None
+    computing: float | None = None
+    computed: float | None = None
+    batch_rows: int = 0
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.nbytes if tensor.dtype != object else tensor.size * 64
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Who is told; None where nobody asked for it. Both are called on threads that serve, and must not wait."""
+
+    batch: Callable[[LoggedBatch], None] | None = None
+    call: Callable[[Metadata, TracedCall], None] | None = None
