@@ -293,7 +293,7 @@ def test_version_that_is_let_go_leaves_nothing_in_memory(follow: Callable[..., F
     followed = follow(fill)
     followed.serves(production=1)
     version = followed.model().versions[1]
-    held = [weakref.ref(version), weakref.ref(version.engine)]
+    held: list[weakref.ref[Any]] = [weakref.ref(version), weakref.ref(version.engine)]
     del version
     for number in (2, 3):
         promote(followed.registry, number)
