@@ -1,13 +1,26 @@
 """Small real ONNX models written as text, for what `models` has no function for. No test lives here."""
 
+import numpy as np
 import onnx
-from onnx import parser
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, parser
 
 
 def graph(signature: str, body: str) -> bytes:
     """The model of one graph, e.g. `graph("float[N,3] x) => (float[N,3] y", "y = Softmax <axis = 0> (x)")`."""
     model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>\ntest ({signature}) {{ {body} }}')
     onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def dense(weights: NDArray[np.float32]) -> bytes:
+    """`x` FP32 [-1, n] -> `y` FP32 [-1, m]: one layer of `weights` [n, m], as large as they are."""
+    node = helper.make_node("MatMul", ["x", "weights"], ["y"])
+    tensors = [
+        helper.make_tensor_value_info(*spec) for spec in zip("xy", [TensorProto.FLOAT] * 2, [["N", n] for n in weights.shape], strict=True)
+    ]
+    made = helper.make_graph([node], "dense", tensors[:1], tensors[1:], [numpy_helper.from_array(weights, "weights")])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
 
 

@@ -86,8 +86,6 @@ def route(
 ) -> None:
     """Say which versions answer production traffic, and which get a copy of it.
 
-    This release of the daemon sends all traffic to the stable version, and says in its log that it does.
-
     \b
     Example:
       tidegate route churn --split 3=90 --split 4=10 --shadow 5 --reason "canary of version 4"

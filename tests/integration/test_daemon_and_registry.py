@@ -7,7 +7,6 @@ import numpy as np
 
 from clients.demo.programs import running
 from registry.location import Keys, create_registry, open_registry
-from registry.route import Target
 from registry.signing import generate
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request
@@ -51,19 +50,6 @@ def test_a_daemon_with_trusted_keys_goes_on_serving_what_was_signed(tmp_path: Pa
         wait_until(lambda: "is not signed" in served.program.log.read_text(), "nobody says that a commit is not signed")
         answer = served.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=5)
         assert answer.model_version == "1"
-
-
-def test_a_daemon_says_that_it_sends_canaries_no_traffic(tmp_path: Path) -> None:
-    url = str(tmp_path / "registry")
-    registry = create_registry(url)
-    for factor in (2.0, 5.0):
-        models.register_scaled(registry, "scaled", factor)
-    registry.route("scaled", Target(1, {1: 50, 2: 50}), actor="test", reason="canary")
-    with daemon(tmp_path, {"registry": url}) as served:
-        served.wait_for("scaled")
-        answers = {served.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=5).model_version for _ in range(40)}
-        assert answers == {"1"}
-        assert "all goes to the stable version" in served.program.log.read_text()
 
 
 def test_a_control_plane_signs_what_it_commits(tmp_path: Path) -> None:
