@@ -16,6 +16,9 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
+_LONGEST_NAME = 256
+"""Characters of a name that are kept as long as it is watched; no model has as long a name."""
+
 Tell: TypeAlias = Callable[[bytes], None]
 """Takes a HealthCheckResponse; must not wait."""
 
@@ -58,7 +61,7 @@ class Health:
 
     def watch(self, data: bytes, tell: Tell) -> Callable[[], None]:
         """Tell the status of a service now and at each change; returns what ends it."""
-        name = _service(data)
+        name = _service(data)[:_LONGEST_NAME]
         watcher = object()
         with self._lock:
             self._watchers[watcher] = (name, tell)

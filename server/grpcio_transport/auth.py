@@ -1,14 +1,13 @@
 """Who calls, by the metadata and the certificate that grpcio hands over, and the credentials of the port. Rules are in `server.access`."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 
 from server.access import ANYBODY, RULES, Need, Principal
-from server.errors import PermissionDeniedError, RequestError, UnauthenticatedError
-from server.grpcio_transport import grpc_errors
+from server.errors import PermissionDeniedError, UnauthenticatedError
 from server.named_model import named_model
 from server.refusals import RefusalLog
 from server.security import Security
@@ -71,53 +70,19 @@ class Guard:
             self._refusals.tell(error, path, caller.peer)
             raise
 
-    def guarded(self, path: str, call: Callable[[bytes], bytes]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
-        """`call` behind its rule, as a handler of grpcio; refusals of either become the status of the answer."""
+    def guarded(self, path: str, call: Callable[[bytes], bytes]) -> "GuardedCall":
+        """`call` behind its rule."""
 
-        def behavior(data: bytes, context: grpc.ServicerContext) -> bytes:
-            caller = _Context(context)
-            try:
-                principal = self.principal(path, caller)
-                self.check(principal, path, named_model(path, data), caller)
-                return call(data)
-            except RequestError as error:
-                context.abort_with_status(grpc_errors.status(error))
-                raise  # abort_with_status has raised already
+        def guarded(data: bytes, caller: Caller) -> bytes:
+            principal = self.principal(path, caller)
+            self.check(principal, path, named_model(path, data), caller)
+            return call(data)
 
-        return behavior
-
-    def guarded_stream(self, path: str, stream: Callable[[Any, grpc.ServicerContext], Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        """The same for a call of streams that is about no model."""
-
-        def behavior(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            caller = _Context(context)
-            try:
-                self.check(self.principal(path, caller), path, None, caller)
-            except RequestError as error:
-                context.abort_with_status(grpc_errors.status(error))
-            yield from stream(requests, context)
-
-        return behavior
+        return guarded
 
 
-class _Context:
-    """The `Caller` that a context of grpcio tells of."""
-
-    def __init__(self, context: grpc.ServicerContext) -> None:
-        self._context = context
-
-    @property
-    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
-        return self._context.invocation_metadata()
-
-    @property
-    def peer(self) -> str:
-        return str(self._context.peer())
-
-    @property
-    def peer_names(self) -> Sequence[str]:
-        properties: Any = self._context.auth_context()  # lists of bytes, whatever the stubs say
-        return certificate_names(properties)
+GuardedCall: TypeAlias = Callable[[bytes, Caller], bytes]
+"""Answers a message, if whoever sent it may."""
 
 
 def certificate_names(properties: Mapping[str, Sequence[bytes]]) -> Sequence[str]:

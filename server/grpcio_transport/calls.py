@@ -1,15 +1,19 @@
 """Every call the server answers, by its path: which code answers it, and on which thread. ModelInfer itself is in `pipeline`."""
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from server.errors import InputMismatchError, QueueFullError
 from server.grpcio_transport import direct
-from server.grpcio_transport.auth import Guard
+from server.grpcio_transport.auth import Guard, GuardedCall
+from server.grpcio_transport.direct import Begin, Exchange
 from server.grpcio_transport.pipeline import Pipeline
 from server.health import SERVICE as HEALTH
 from server.health import Health
@@ -19,6 +23,8 @@ from tidegate_protos.pool import POOL
 
 CONTROL_THREADS = 4
 """For the calls that are no inference: whatever they do, no inference waits for it."""
+MAX_CONTROL_CALLS = 1000
+"""Of those, so many may wait for a thread."""
 
 
 class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
@@ -32,16 +38,49 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         return self._methods.get(handler_call_details.method)
 
 
-def methods(pipeline: Pipeline, health: Health, calls: Mapping[str, Call], guard: Guard) -> dict[str, Any]:
+class Control:
+    """Runs calls on a few threads. One takes a thread once its message is there: who opens calls and sends nothing holds none up."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+        self._room = threading.BoundedSemaphore(MAX_CONTROL_CALLS)
+
+    def on_thread(self, call: GuardedCall) -> Begin:
+        """What begins `call`."""
+
+        def answer(data: bytes, exchange: Exchange) -> None:
+            try:
+                direct.attempt(_answering(call), data, exchange)
+            finally:
+                self._room.release()
+
+        def begin(data: bytes, exchange: Exchange) -> None:
+            if not self._room.acquire(blocking=False):
+                raise QueueFullError("as many calls wait as may: try again later")
+            self._threads.submit(answer, data, exchange)
+
+        return begin
+
+
+def methods(pipeline: Pipeline, health: Health, calls: Mapping[str, Call], guard: Guard, control: Control) -> dict[str, Any]:
     """What answers each path, behind its rule."""
-    guarded = {**calls, f"/{HEALTH}/Check": health.check}
+    check, reflect = f"/{HEALTH}/Check", f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
     return {
-        **{path: grpc.unary_unary_rpc_method_handler(guard.guarded(path, call)) for path, call in guarded.items()},
+        **{path: direct.handler(control.on_thread(guard.guarded(path, call))) for path, call in calls.items()},
         f"/{INFERENCE}/ModelInfer": direct.handler(pipeline.begin),
         f"/{INFERENCE}/ModelStreamInfer": direct.stream_handler(pipeline.begin, _stream_answer, _stream_refusal),
+        # Answered at once, whatever the other calls do: who asks ends the daemon if it does not answer.
+        check: direct.handler(_answering(guard.guarded(check, health.check))),
         f"/{HEALTH}/Watch": direct.push_handler(health.watch),
-        **_reflection(guard),
+        reflect: direct.stream_handler(control.on_thread(guard.guarded(reflect, _reflection())), bytes),
     }
+
+
+def _answering(call: GuardedCall) -> Begin:
+    def begin(data: bytes, exchange: Exchange) -> None:
+        exchange.answer(call(data, exchange.head))
+
+    return begin
 
 
 def _stream_answer(data: bytes) -> bytes:
@@ -52,32 +91,17 @@ def _stream_refusal(status: grpc.Status) -> bytes:
     return pb.ModelStreamInferResponse(error_message=f"[{status.code.name}] {status.details}").SerializeToString()
 
 
-class _Collector:
-    """Stands where generated code expects a server, and keeps what it registers."""
-
-    def __init__(self) -> None:
-        self.methods: dict[str, Any] = {}
-
-    def add_generic_rpc_handlers(self, _: object) -> None:
-        """The same handlers come by the other method as well."""
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        self.methods |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
-
-
-def _reflection(guard: Guard) -> dict[str, Any]:
+def _reflection() -> Call:
     # Reflection answers from our private pool, which has to know the services of others that we serve.
     POOL.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
     POOL.AddSerializedFile(reflection_pb2.DESCRIPTOR.serialized_pb)
-    names = (INFERENCE, MONITORING, HEALTH, reflection.SERVICE_NAME)
-    collector = _Collector()
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names, pool=POOL), collector)
-    # A stream of reflection holds its thread as long as it is open: those are not the threads of the other calls.
-    threads = ThreadPoolExecutor(2, "reflection")
+    servicer: Any = reflection.ReflectionServicer((INFERENCE, MONITORING, HEALTH, reflection.SERVICE_NAME), pool=POOL)
 
-    def on_own_threads(path: str, handler: Any) -> Any:
-        behavior = guard.guarded_stream(path, handler.stream_stream)
-        behavior.experimental_thread_pool = threads  # type: ignore[attr-defined]
-        return grpc.stream_stream_rpc_method_handler(behavior, handler.request_deserializer, handler.response_serializer)
+    def call(data: bytes) -> bytes:
+        try:
+            request = reflection_pb2.ServerReflectionRequest.FromString(data)
+        except DecodeError as error:
+            raise InputMismatchError(f"the request is not a ServerReflectionRequest: {error}") from error
+        return bytes(next(servicer.ServerReflectionInfo(iter([request]), None)).SerializeToString())
 
-    return {path: on_own_threads(path, handler) for path, handler in collector.methods.items()}
+    return call

@@ -19,7 +19,8 @@ import structlog
 from grpc import _server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from server.errors import SettingsError
+from server.errors import RequestError, SettingsError
+from server.grpcio_transport import grpc_errors
 from server.grpcio_transport.auth import certificate_names
 
 _NEEDED = (
@@ -121,10 +122,14 @@ def handler(begin: Begin) -> "grpc.RpcMethodHandler[bytes, bytes]":
     return grpc.unary_unary_rpc_method_handler(never)
 
 
-def stream_handler(begin: Begin, wrap: Callable[[bytes], bytes], wrap_refusal: Callable[[grpc.Status], bytes]) -> Any:
+WrapRefusal: TypeAlias = Callable[[grpc.Status], bytes]
+
+
+def stream_handler(begin: Begin, wrap: Callable[[bytes], bytes], wrap_refusal: WrapRefusal | None = None) -> Any:
     """A method with a stream each way; every message goes to `begin`, answers come back in the order of the requests.
 
-    `wrap` makes a message of the stream from an answer, `wrap_refusal` from a refusal: the stream itself goes on.
+    `wrap` makes a message of the stream from an answer. So does `wrap_refusal` from a refusal, and the stream goes on; without it, the
+    first refusal ends the stream.
     """
 
     def never(_: Any, __: grpc.ServicerContext) -> Any:
@@ -219,7 +224,7 @@ def _receive(event: Any, state: Any, exchange: Any, begin: Callable[[bytes, Any]
     def received(message_event: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
         message = message_event.batch_operations[0].message()
         if message is not None:
-            _begin(begin, message, exchange)
+            attempt(begin, message, exchange)
         with state.condition:
             if message is None and state.client is _server._OPEN:
                 state.client = _server._CLOSED
@@ -233,9 +238,7 @@ def _receive(event: Any, state: Any, exchange: Any, begin: Callable[[bytes, Any]
 class _Stream:
     """A stream in both directions. `_state.condition`, grpcio's lock of the call, guards it all."""
 
-    def __init__(
-        self, event: Any, state: Any, begin: Begin, wrap: Callable[[bytes], bytes], wrap_refusal: Callable[[grpc.Status], bytes]
-    ) -> None:
+    def __init__(self, event: Any, state: Any, begin: Begin, wrap: Callable[[bytes], bytes], wrap_refusal: WrapRefusal | None) -> None:
         self._event = event
         self._state = state
         self._begin = begin
@@ -245,6 +248,7 @@ class _Stream:
         self._receiving = False
         self._sending = False
         self._half_closed = False
+        self._over = False
         _on_end(state, self._ended)
 
     def receive(self) -> None:
@@ -253,23 +257,38 @@ class _Stream:
         self._state.due.add(_RECEIVE)
         self._receiving = True
 
-    def put(self, message: "_Message", data: bytes) -> None:
-        """`data` answers `message`: send it when all before it are sent."""
+    def _put(self, message: "_Message", data: bytes) -> None:
+        """Send `data` when all before it are sent."""
         with self._state.condition:
-            message.data = data
+            message.data, message.ended = data, None  # what would end it holds the message: no cycle is left
             self._flush()
 
-    def wrap(self, data: bytes) -> bytes:
-        """A message of the stream that answers."""
-        return self._wrap(data)
+    def answer(self, message: "_Message", data: bytes) -> None:
+        """`data` is the answer to `message`."""
+        self._put(message, self._wrap(data))
 
-    def wrap_refusal(self, status: grpc.Status) -> bytes:
-        """A message of the stream that refuses."""
-        return self._wrap_refusal(status)
+    def refuse(self, message: "_Message", status: grpc.Status) -> None:
+        """`message` is refused."""
+        if self._wrap_refusal is None:
+            _refuse(self._event, self._state, status)
+        else:
+            self._put(message, self._wrap_refusal(status))
+
+    def on_end(self, message: "_Message", callback: Callable[[], None]) -> None:
+        """Have `callback` called if the stream ends before `message` is answered."""
+        with self._state.condition:
+            if not self._over:
+                message.ended = callback if message.data is None else None
+                return
+        callback()
 
     def _ended(self) -> None:
-        for message in self._unsent:
-            message.ended()
+        with self._state.condition:
+            self._over = True
+            callbacks = [message.ended for message in self._unsent if message.ended]
+            self._unsent.clear()
+        for callback in callbacks:
+            callback()
 
     def _received(self, message_event: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
         data = message_event.batch_operations[0].message()
@@ -280,10 +299,10 @@ class _Stream:
             else:
                 self._unsent.append(message)
         if message is not None:
-            _begin(self._begin, data, message)
+            attempt(self._begin, data, message)
         with self._state.condition:
             finished = _server._possibly_finish_call(self._state, _RECEIVE)
-            # Not before: a refusal is put by the very call of `_begin` above, and must not ask for the next message while this one is due.
+            # Not before: a refusal is put by the very call of `begin` above, and must not ask for the next message while this one is due.
             self._receiving = False
             self._flush()
             return finished
@@ -316,18 +335,18 @@ class _Message:
 
     def __init__(self, stream: _Stream, event: Any) -> None:
         self._stream = stream
-        self.ended: Callable[[], None] = lambda: None
+        self.ended: Callable[[], None] | None = None
         self.head = Head(event)
         self.data: bytes | None = None
 
     def answer(self, data: bytes) -> None:
-        self._stream.put(self, self._stream.wrap(data))
+        self._stream.answer(self, data)
 
     def refuse(self, status: grpc.Status) -> None:
-        self._stream.put(self, self._stream.wrap_refusal(status))
+        self._stream.refuse(self, status)
 
     def on_end(self, callback: Callable[[], None]) -> None:
-        self.ended = callback
+        self._stream.on_end(self, callback)
 
 
 class _Refusal(grpc.Status):
@@ -336,15 +355,18 @@ class _Refusal(grpc.Status):
 
 
 _NO_MESSAGE = _Refusal(grpc.StatusCode.UNIMPLEMENTED, "the call takes exactly one request message")
-_DEFECT = _Refusal(grpc.StatusCode.INTERNAL, "the daemon failed on this request; its log says how")
+DEFECT = _Refusal(grpc.StatusCode.INTERNAL, "the daemon failed on this request; its log says how")
 
 
-def _begin(begin: Callable[[bytes, Any], None], message: bytes, exchange: Any) -> None:
+def attempt(begin: Callable[[bytes, Any], None], message: bytes, exchange: Any) -> None:
+    """Give `message` to `begin`; whatever it raises refuses this one call, and goes no further."""
     try:
         begin(message, exchange)
+    except RequestError as error:
+        exchange.refuse(grpc_errors.status(error))
     except Exception:  # noqa: BLE001 -- a defect of ours must end one call and not the thread that serves all
+        exchange.refuse(DEFECT)
         _log.exception("a request could not be begun")
-        exchange.refuse(_DEFECT)
 
 
 def _is_open(state: Any) -> bool:

@@ -11,7 +11,7 @@ from server.counts import Counters
 from server.errors import SettingsError
 from server.grpcio_transport import direct
 from server.grpcio_transport.auth import Guard, server_credentials
-from server.grpcio_transport.calls import CONTROL_THREADS, Handlers, methods
+from server.grpcio_transport.calls import CONTROL_THREADS, Control, Handlers, methods
 from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.options import channel_options
 from server.grpcio_transport.pipeline import Pipeline
@@ -42,8 +42,9 @@ class GrpcioTransport:
         self._stopped = threading.Event()
         # Without the first a second daemon would take half of this one's connections and nobody would know.
         options = [("grpc.so_reuseport", 0), *channel_options(settings)]
-        self._server = grpc.server(ThreadPoolExecutor(CONTROL_THREADS, "control"), options=options)
-        self._server.add_generic_rpc_handlers([Handlers(methods(self._pipeline, self._health, calls, guard))])
+        threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
+        self._server = grpc.server(threads, options=options)
+        self._server.add_generic_rpc_handlers([Handlers(methods(self._pipeline, self._health, calls, guard, Control(threads)))])
 
     def start(self) -> str:
         """See `Transport.start`."""
@@ -75,7 +76,8 @@ class GrpcioTransport:
         deadline = time.monotonic() + STOP_SECONDS
         while self._pipeline.admission.requests and time.monotonic() < deadline:
             time.sleep(0.005)
-        self._server.stop(CLOSE_SECONDS).wait()
+        # Not for ever: whatever has happened to the thread that serves, the program ends.
+        self._server.stop(CLOSE_SECONDS).wait(2 * CLOSE_SECONDS)
         self._pipeline.join(CLOSE_SECONDS)
         self._stopped.set()
 
