@@ -85,9 +85,11 @@ class Batcher:
             self._queue.drop(waiting)
             return True
 
-    def expect(self, level: int, rows: int) -> float:
-        """Seconds until a request of this size and level would be answered, if nothing that is served before it comes after it."""
-        return self._pace.expect(self._running + self._queue.ahead(level) + rows, self._max_rows)
+    def expect(self, level: int, caller: str, rows: int) -> float:
+        """Seconds until such a request would be answered, if nothing that is served before it comes after it."""
+        with self._changed:
+            ahead = self._queue.ahead(level, caller, rows)
+        return self._pace.expect(self._running + ahead + rows, self._max_rows)
 
     def close(self) -> None:
         """Take no more requests; those queued are still answered."""
@@ -103,7 +105,7 @@ class Batcher:
         while pieces := self._take():
             live = [piece for piece in pieces if not self._expired(piece.waiting)]
             if live:
-                self._answer(live)
+                self._try(live)
 
     def _take(self) -> list[Piece]:
         """The next batch; empty at the end."""
@@ -135,6 +137,14 @@ class Batcher:
             return False
         self._finish(waiting, DeadlineExceededError("the deadline passed while the request waited"))
         return True
+
+    def _try(self, pieces: Sequence[Piece]) -> None:
+        try:
+            self._answer(pieces)
+        except Exception:  # noqa: BLE001 -- a defect, or no memory: these callers are told, and the thread is there for the next
+            for piece in pieces:
+                self._finish(piece.waiting, ModelFailedError("the daemon failed on this batch; its log says how"))
+            _log.exception("a batch could not be run")
 
     def _answer(self, pieces: Sequence[Piece]) -> None:
         try:
@@ -179,7 +189,7 @@ class Batcher:
             else:
                 waiting.parts.append(outputs)
                 if piece.stop == waiting.rows:
-                    self._finish(waiting, _concatenated(waiting.parts))
+                    self._finish(waiting, _whole(waiting.parts))
 
     def _finish(self, waiting: Waiting, outcome: Columns | RequestError) -> None:
         if waiting.over:  # given up, or failed in an earlier piece
@@ -204,5 +214,8 @@ def _slice(outputs: Columns, start: int, stop: int) -> Columns:
     return {name: tensor[start:stop] for name, tensor in outputs.items()}
 
 
-def _concatenated(parts: Sequence[Columns]) -> Columns:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _whole(parts: Sequence[Columns]) -> Columns | RequestError:
+    try:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    except ValueError:
+        return ModelFailedError("the model gave rows of another size in each part of this request: ask for fewer rows at once")

@@ -4,7 +4,7 @@ Within a level callers take turns by deficit round robin (Shreedhar and Varghese
 take, so that a caller with a thousand rows and one with a single row get the same share of the engine.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -84,16 +84,17 @@ class FairQueue:
         self.rows += waiting.rows
 
     def drop(self, waiting: Waiting) -> None:
-        """Wait no more; what no batch has taken yet never will be. Its place is cleared when its turn comes."""
-        rows = waiting.rows - waiting.taken
+        """Wait no more; what no batch has taken yet never will be, and nothing of it is kept."""
         waiting.over = True
-        waiting.inputs = {}
-        self._levels[waiting.level].rows -= rows
-        self.rows -= rows
+        self._levels[waiting.level].drop(waiting)
+        self.rows -= waiting.rows - waiting.taken
 
-    def ahead(self, level: int) -> int:
-        """Rows that are served before a new request of `level`, if no other comes."""
-        return sum(self._levels[place].rows for place in range(level + 1))
+    def ahead(self, level: int, caller: str, rows: int) -> int:
+        """Rows that may be served before a new request of this level, caller and size, if no other comes.
+
+        Of its own level that is what the caller has waiting itself, and what the others get in the turns that all this takes.
+        """
+        return sum(self._levels[place].rows for place in range(level)) + self._levels[level].ahead(caller, rows)
 
     def take(self) -> list[Piece]:
         """The next batch: pieces of one shape with at most `max_rows` rows; empty if nothing waits."""
@@ -133,52 +134,62 @@ class _Gathering:
 
 
 class _Caller:
-    __slots__ = ("credit", "name", "waiting")
+    __slots__ = ("credit", "rows", "waiting")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.waiting: deque[Waiting] = deque()
+    def __init__(self) -> None:
+        self.waiting: OrderedDict[Waiting, None] = OrderedDict()
+        self.rows = 0
         self.credit = 0
 
 
 class _Level:
-    """The callers of one priority, in the order of their turns."""
+    """The callers of one priority, in the order of their turns; only those with something that waits."""
 
     def __init__(self) -> None:
         self.rows = 0
-        self._callers: dict[str, _Caller] = {}
-        self._turns: deque[_Caller] = deque()
+        self._callers: OrderedDict[str, _Caller] = OrderedDict()
 
     def push(self, waiting: Waiting) -> None:
         caller = self._callers.get(waiting.caller)
         if caller is None:
-            caller = self._callers[waiting.caller] = _Caller(waiting.caller)
-            self._turns.append(caller)
-        caller.waiting.append(waiting)
+            caller = self._callers[waiting.caller] = _Caller()
+        caller.waiting[waiting] = None
+        caller.rows += waiting.rows
         self.rows += waiting.rows
+
+    def drop(self, waiting: Waiting) -> None:
+        caller = self._callers[waiting.caller]
+        del caller.waiting[waiting]
+        caller.rows -= waiting.rows - waiting.taken
+        self.rows -= waiting.rows - waiting.taken
+        if not caller.waiting:
+            del self._callers[waiting.caller]
+
+    def ahead(self, name: str, rows: int) -> int:
+        caller = self._callers.get(name)
+        own = caller.rows if caller else 0
+        others = len(self._callers) - (caller is not None)
+        return own + min(self.rows - own, others * (own + rows + QUANTUM))
 
     def fill(self, batch: _Gathering) -> None:
         """Give turns until the batch is full or nobody has anything that fits; who was passed over is first in the next batch."""
-        passed: list[_Caller] = []
-        while self._turns and batch.room:
-            caller = self._turns.popleft()
-            alone = not self._turns and not passed
+        passed: list[tuple[str, _Caller]] = []
+        while self._callers and batch.room:
+            name, caller = self._callers.popitem(last=False)
+            alone = not self._callers and not passed
             caller.credit = batch.max_rows if alone else caller.credit + QUANTUM
             if self._serve(caller, batch):
-                passed.append(caller)
+                passed.append((name, caller))
             elif caller.waiting:
-                self._turns.append(caller)
-            else:
-                del self._callers[caller.name]
-        self._turns.extendleft(reversed(passed))
+                self._callers[name] = caller
+        for name, caller in reversed(passed):
+            self._callers[name] = caller
+            self._callers.move_to_end(name, last=False)
 
     def _serve(self, caller: _Caller, batch: _Gathering) -> bool:
         """One turn; True if the caller's next request cannot join this batch."""
         while caller.waiting and batch.room:
-            waiting = caller.waiting[0]
-            if waiting.over:
-                caller.waiting.popleft()
-                continue
+            waiting = next(iter(caller.waiting))
             if not batch.accepts(waiting):
                 return True
             left = waiting.rows - waiting.taken
@@ -190,7 +201,8 @@ class _Level:
                 return False
             batch.add(waiting, rows)
             caller.credit -= rows
+            caller.rows -= rows
             self.rows -= rows
             if rows == left:
-                caller.waiting.popleft()
+                del caller.waiting[waiting]
         return False

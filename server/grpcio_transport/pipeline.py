@@ -144,7 +144,7 @@ class Pipeline:
         deadline = inference.begun + _remaining(inference.exchange, request)
         caller = inference.principal.name or inference.exchange.head.peer
         self._limit(inference.principal, caller, rows)
-        self._check_deadline(lane.batcher, level, rows, deadline - inference.begun)
+        self._check_deadline(lane.batcher, level, caller, rows, deadline - inference.begun)
         self.admission.admit(level, rows, inference.size)
         waiting = Waiting(
             request.inputs,
@@ -170,10 +170,10 @@ class Pipeline:
             burst = principal.burst if principal.rate else self._settings.rate_burst
             self._rates.take(caller, rate, burst or rate, rows)
 
-    def _check_deadline(self, batcher: Batcher, level: int, rows: int, remaining: float) -> None:
+    def _check_deadline(self, batcher: Batcher, level: int, caller: str, rows: int, remaining: float) -> None:
         # An idle engine is always given the request: what it was thought to take may be long out of date.
         if remaining < _FOREVER and batcher.busy:
-            check_deadline(batcher.expect(level, rows), remaining)
+            check_deadline(batcher.expect(level, caller, rows), remaining)
 
     def _refuse(self, choice: Choice | None, error: RequestError, begun: float, exchange: Exchange) -> None:
         code = grpc_errors.STATUS[type(error)].name

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,9 +17,15 @@ from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, Waiting
 from server.loaded_version import LoadedVersion
 
+BROKEN = 666.0
+WIDE = 1e6
+
 
 class GatedEngine:
-    """Doubles its input when the gate is open; fails on negative values. A third implementation of `Engine`, with a handle to hold it."""
+    """Doubles its input when the gate is open; fails on negative values, and as an engine must not on `BROKEN`.
+
+    From `WIDE` on an answer has as many columns as its input is larger. A third implementation of `Engine`, with a handle to hold it.
+    """
 
     signature = Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))
     batchable = True
@@ -34,6 +41,10 @@ class GatedEngine:
         self.runs.append(inputs["x"].tolist())
         if (inputs["x"] < 0).any():
             raise ModelFailedError("negative")
+        if (inputs["x"] == BROKEN).any():
+            raise ZeroDivisionError("a defect")
+        if (inputs["x"] > WIDE).any():
+            return dict.fromkeys(outputs, np.zeros((len(inputs["x"]), int(inputs["x"].max() - WIDE)), np.float32))
         return dict.fromkeys(outputs, inputs["x"] * 2)
 
 
@@ -221,10 +232,11 @@ def test_what_a_request_is_thought_to_take_grows_with_what_waits_before_it(batch
     engine.gate.clear()
     engine.running.clear()
     hold(batcher, engine)
-    alone = batcher.expect(NORMAL, 1)
+    alone = batcher.expect(NORMAL, "a", 1)
     submit(batcher, *[ask(*[1.0] * 8, level=LOW) for _ in range(50)])
-    assert batcher.expect(NORMAL, 1) == alone
-    assert batcher.expect(LOW, 1) > 10 * alone
+    assert batcher.expect(NORMAL, "a", 1) == alone
+    assert batcher.expect(LOW, "a", 1) > 10 * alone
+    assert batcher.expect(LOW, "b", 1) < batcher.expect(LOW, "a", 1) / 4, "another caller has its turn before all that is served"
 
 
 def test_closed_batcher_answers_what_it_has_and_takes_no_more(batcher: Batcher, engine: GatedEngine) -> None:
@@ -236,3 +248,34 @@ def test_closed_batcher_answers_what_it_has_and_takes_no_more(batcher: Batcher, 
         batcher.submit(ask(2.0).waiting)
     engine.gate.set()
     assert queued.answer.result(10) == [2]
+
+
+def test_defect_of_an_engine_is_told_to_its_callers_and_the_next_batch_runs(batcher: Batcher, engine: GatedEngine) -> None:
+    engine.gate.set()
+    broken, after = ask(BROKEN), ask(1.0)
+    submit(batcher, broken)
+    with pytest.raises(ModelFailedError, match="the daemon failed"):
+        broken.answer.result(10)
+    submit(batcher, after)
+    assert after.answer.result(10) == [2]
+
+
+def test_parts_that_do_not_fit_together_fail_alone(batcher: Batcher, engine: GatedEngine) -> None:
+    hold(batcher, engine)
+    large, after = ask(*[WIDE + 1] * 8, WIDE + 2), ask(1.0, shape=(1,))
+    submit(batcher, large, after)
+    engine.gate.set()
+    with pytest.raises(ModelFailedError, match="another size in each part"):
+        large.answer.result(10)
+    assert after.answer.result(10) == [2]
+
+
+def test_request_given_up_is_forgotten_at_once(batcher: Batcher, engine: GatedEngine) -> None:
+    hold(batcher, engine)
+    gone = ask(1.0)
+    answer = weakref.ref(gone.waiting.done)
+    submit(batcher, gone)
+    assert batcher.drop(gone.waiting)
+    del gone
+    assert answer() is None, "the queue holds the request, and with it its rows, until its turn"
+    engine.gate.set()
