@@ -12,8 +12,9 @@ import structlog
 from server import prediction_table
 from server.errors import SettingsError
 from server.metrics import LogCounts
+from server.observed import LoggedBatch
 from server.prediction_files import PredictionFiles
-from server.prediction_table import LoggedBatch, Privacy
+from server.prediction_table import Privacy
 from server.settings import Settings
 
 FLUSH_ROWS = 65_536

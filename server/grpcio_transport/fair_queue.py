@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from registry.route import CANARY, STABLE
 from server.engine import Columns
 from server.errors import RequestError
 
@@ -38,13 +39,19 @@ class Waiting:
     deadline: float
     queued: float
     done: Done
-    counted: bool = True
+    id: str = ""
+    arm: str = STABLE
     taken: int = 0
     over: bool = False
     parts: list[Columns] = field(default_factory=list)
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
     batch_rows: int = 0
+
+    @property
+    def counted(self) -> bool:
+        """Whether its rows are production traffic, which drift is counted of."""
+        return self.arm in {STABLE, CANARY}
 
 
 @dataclass(slots=True, eq=False)

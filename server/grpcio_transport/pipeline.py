@@ -25,9 +25,10 @@ from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.direct import Exchange
 from server.grpcio_transport.drift import DriftCounter
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waiting
-from server.grpcio_transport.router import DIRECT, Choice
+from server.grpcio_transport.router import Choice
 from server.grpcio_transport.tensors import Form, InferRequest
 from server.loaded_version import LoadedVersion
+from server.observed import LoggedBatch, LoggedRequest, Observers, TracedCall
 from server.routing import RoutingTable
 from server.service import INFERENCE
 from server.settings import Settings
@@ -135,7 +136,7 @@ class Pipeline:
                     continue
                 return
         except RequestError as error:
-            self._refuse(choice, error, begun, exchange)
+            self._refuse(exchange, choice, begun, error)
 
     def _submit(self, inference: _Inference) -> None:
         request, lane = inference.request, inference.lane
@@ -156,7 +157,8 @@ class Pipeline:
             deadline,
             time.perf_counter(),
             partial(self._finish, inference),
-            inference.choice.arm != DIRECT,
+            request.id,
+            inference.choice.arm,
         )
         try:
             lane.batcher.submit(waiting)
@@ -175,14 +177,20 @@ class Pipeline:
         if remaining < _FOREVER and batcher.busy:
             check_deadline(batcher.expect(level, caller, rows), remaining)
 
-    def _refuse(self, choice: Choice | None, error: RequestError, begun: float, exchange: Exchange) -> None:
-        code = grpc_errors.STATUS[type(error)].name
+    def _refuse(self, exchange: Exchange, choice: Choice | None, begun: float, error: RequestError, waiting: Waiting | None = None) -> None:
+        exchange.refuse(grpc_errors.status(error))
+        self._counters.rejected(choice.version.model if choice else "", error.reason)
+        self._ended(exchange, choice, begun, grpc_errors.STATUS[type(error)].name, waiting)
+
+    def _ended(self, exchange: Exchange, choice: Choice | None, begun: float, code: str, waiting: Waiting | None) -> None:
+        """Count a request that is over, and tell who traces; `waiting` is what it was in the queue, if it came so far."""
+        ended = time.perf_counter()
         if choice is None:
             self._counters.unrouted(code)
         else:
-            self._counters.answered((choice.version.model, choice.version.number), choice.arm, code, time.perf_counter() - begun)
-        self._counters.rejected(choice.version.model if choice else "", error.reason)
-        exchange.refuse(grpc_errors.status(error))
+            self._counters.answered((choice.version.model, choice.version.number), choice.arm, code, ended - begun)
+        if self._observers.call is not None:
+            self._observers.call(exchange.head.metadata, _traced(choice, code, begun, ended, waiting))
 
     def _copy(self, inference: _Inference, shadow: LoadedVersion) -> None:
         """Let a shadow compute what a caller has the answer to already; given up wherever anything would have to wait for it."""
@@ -202,7 +210,7 @@ class Pipeline:
             self._shadowed(lane, begun, outcome)
 
         shape, outputs = lane.form.shape(request), lane.form.outputs(request)
-        waiting = Waiting(request.inputs, rows, shape, outputs, "", SHADOW, math.inf, begun, done, counted=False)
+        waiting = Waiting(request.inputs, rows, shape, outputs, "", SHADOW, math.inf, begun, done, request.id, SHADOW_ARM)
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
@@ -221,17 +229,21 @@ class Pipeline:
             version,
             max_batch_rows=self._settings.max_batch_rows,
             max_queue_delay=self._settings.max_queue_delay,
-            observe=self._observer(key, drift),
+            observe=self._observer(version, drift),
         )
         always = drift.outputs if drift else ()
         form = Form(version.model, version.number, version.signature, batchable=version.batchable, always=always)
         return Lane(version, form, key, batcher, drift)
 
-    def _observer(self, key: VersionKey, drift: DriftCounter | None) -> Callable[[Batch], None]:
+    def _observer(self, version: LoadedVersion, drift: DriftCounter | None) -> Callable[[Batch], None]:
+        key, log = (version.model, version.number), self._observers.batch
+
         def observe(batch: Batch) -> None:
             self._counters.ran(key, batch)
             if drift is not None:
                 drift.observe(batch)
+            if log is not None:
+                log(_logged(version, batch))
 
         return observe
 
@@ -240,10 +252,10 @@ class Pipeline:
         request, choice, lane, exchange, _, begun, size = inference
         self.admission.release(waiting.rows, size)
         if isinstance(outcome, RequestError):
-            self._refuse(choice, outcome, begun, exchange)
+            self._refuse(exchange, choice, begun, outcome, waiting)
             return
         exchange.answer(lane.form.encode(request, outcome, _timing(request, waiting)))
-        self._counters.answered(lane.key, choice.arm, "OK", time.perf_counter() - begun)
+        self._ended(exchange, choice, begun, "OK", waiting)
         for shadow in choice.shadows:
             self._copy(inference, shadow)
 
@@ -252,9 +264,25 @@ class Pipeline:
         if waiting.over or not inference.lane.batcher.drop(waiting):
             return
         self.admission.release(waiting.rows, inference.size)
-        now = time.perf_counter()
-        code = "DEADLINE_EXCEEDED" if now >= waiting.deadline else "CANCELLED"
-        self._counters.answered(inference.lane.key, inference.choice.arm, code, now - inference.begun)
+        code = "DEADLINE_EXCEEDED" if time.perf_counter() >= waiting.deadline else "CANCELLED"
+        self._ended(inference.exchange, inference.choice, inference.begun, code, waiting)
+
+
+def _logged(version: LoadedVersion, batch: Batch) -> LoggedBatch:
+    epoch = time.time() - time.perf_counter()
+    requests = [
+        LoggedRequest(piece.waiting.id, piece.waiting.arm, epoch + piece.waiting.queued, piece.rows, piece.start) for piece in batch.pieces
+    ]
+    return LoggedBatch(version.model, version.number, version.signature, requests, batch.rows, batch.inputs, batch.outputs)
+
+
+def _traced(choice: Choice | None, code: str, begun: float, ended: float, waiting: Waiting | None) -> TracedCall:
+    model, version, arm = (choice.version.model, choice.version.number, choice.arm) if choice else ("", 0, "")
+    if waiting is None or not waiting.batch_rows:
+        return TracedCall(model, version, arm, code, waiting.rows if waiting else 0, begun, ended)
+    computing = waiting.queued + waiting.queue_seconds
+    computed = computing + waiting.compute_seconds
+    return TracedCall(model, version, arm, code, waiting.rows, begun, ended, waiting.queued, computing, computed, waiting.batch_rows)
 
 
 def _timing(request: InferRequest, waiting: Waiting) -> str:
