@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import jwt
@@ -18,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.descriptor import MethodDescriptor
 
 from registry.registry import Registry
-from server.access import RULES, Need
-from server.tokens import Entry, digest_of, entry_text
+from server.access import RULES, Need, digest_of
+from server.tokens import Entry, entry_text
 from tests.certificates import LOCAL, Certificate, authority, issued
 from tests.contracts.transport.calls import raw_request, reason
 from tests.daemons import daemon, wait_until
@@ -72,7 +73,7 @@ def call(channel: grpc.Channel, path: str, data: bytes = b"", token: str | None 
     return CODES[refusal[1 : refusal.index("]")]] if refusal else OK
 
 
-def _first(channel: grpc.Channel, path: str, method: MethodDescriptor, data: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
+def _first(channel: Any, path: str, method: MethodDescriptor, data: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
     if method.client_streaming:
         return bytes(next(channel.stream_stream(path)(iter([data]), timeout=10, metadata=metadata)))
     if method.server_streaming:
@@ -179,12 +180,12 @@ def test_every_kind_of_token(guarded: Guarded) -> None:
 )
 def test_what_is_no_single_bearer_token_is_refused(guarded: Guarded, values: list[str]) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        guarded.channel.unary_unary(INFER)(SCALED, timeout=10, metadata=[("authorization", value) for value in values])
+        _first(guarded.channel, INFER, RPCS[INFER], SCALED, tuple(("authorization", value) for value in values))
     assert caught.value.code() is UNAUTHENTICATED
 
 
 def test_the_scheme_is_read_in_any_case(guarded: Guarded) -> None:
-    assert guarded.channel.unary_unary(INFER)(SCALED, timeout=10, metadata=[("authorization", "bEARER everything")])
+    assert _first(guarded.channel, INFER, RPCS[INFER], SCALED, (("authorization", "bEARER everything"),))
 
 
 def test_a_principal_has_its_own_rate(guarded: Guarded) -> None:
