@@ -111,7 +111,8 @@ class Wire:
 
     def close(self) -> None:
         """Close it."""
-        self.socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # the other end may have closed it
+            self.socket.shutdown(socket.SHUT_RDWR)
         self._reader.join(5)
         self.socket.close()
 
