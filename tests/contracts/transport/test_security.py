@@ -364,3 +364,25 @@ def test_certificates_are_renewed_under_load_without_a_failed_request(renewed: R
             sender.join()
     assert len(codes) > 20
     assert set(codes) == {OK}
+
+
+def test_authorities_of_clients_are_renewed_too(filled: tuple[Registry, Path], tmp_path: Path) -> None:
+    certificate, key = SERVER.write(tmp_path, "tls")
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(CA.pem)
+    tokens = put_tokens(tmp_path / "tokens.toml", token_entries())
+    for path in (ca, tokens):
+        path.chmod(0o600)
+    files = {"tls-cert": str(certificate), "tls-key": str(key), "tls-client-ca": str(ca), "tokens": str(tokens)}
+
+    def taken(client: Certificate, address: str) -> bool:
+        with channel_to(address, client=client) as channel:
+            return call(channel, f"{INFERENCE}/ServerLive") is OK
+
+    old, new = CLIENTS["name"], issued(OTHER_CA, "shop")
+    with daemon(tmp_path, {"registry": str(filled[1]), **files}) as running:
+        assert taken(old, running.address)
+        assert not taken(new, running.address)
+        ca.write_bytes(OTHER_CA.pem)
+        wait_until(lambda: taken(new, running.address), "the new authority is not taken", 10)
+        assert not taken(old, running.address)
