@@ -133,6 +133,6 @@ def _token(metadata: Sequence[tuple[str, str | bytes]]) -> str | None:
     if not stated:
         return None
     value = stated[0]
-    if len(stated) > 1 or not isinstance(value, str) or not value[: len(_SCHEME)].lower() == _SCHEME:
+    if len(stated) > 1 or not isinstance(value, str) or value[: len(_SCHEME)].lower() != _SCHEME:
         raise UnauthenticatedError("authorization must stand once in the metadata and be `Bearer TOKEN`")
     return value[len(_SCHEME) :].strip()

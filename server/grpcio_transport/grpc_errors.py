@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 DOMAIN = "tidegate"
+MAX_TEXT_BYTES = 1024
+"""Of the text of a status: it travels twice in the metadata, and a caller whose limit it exceeds sees only that, and not the reason."""
 
 STATUS: dict[type[errors.RequestError], grpc.StatusCode] = {
     errors.ModelUnknownError: grpc.StatusCode.NOT_FOUND,
@@ -42,4 +44,5 @@ def status(error: errors.RequestError) -> grpc.Status:
     for anything, detail in zip(packed, details, strict=True):
         anything.Pack(detail)
     code = STATUS[type(error)].value[0]
-    return rpc_status.to_status(status_pb2.Status(code=code, message=str(error), details=packed))
+    text = str(error).encode(errors="replace")[:MAX_TEXT_BYTES].decode(errors="ignore")
+    return rpc_status.to_status(status_pb2.Status(code=code, message=text, details=packed))

@@ -122,3 +122,16 @@ def test_another_file_may_be_named_and_must_be_there_and_readable(tmp_path: Path
     assert "no such file" in refused(run("--config", "absent.toml"))
     (tmp_path / "tidegate.toml").write_text("registry = ")
     assert "tidegate.toml" in refused(run())
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--daemon-tls-ca", "absent.pem"], "cannot read absent.pem"),
+        (["--daemon-tls-cert", "c.pem"], "--daemon-tls-ca"),
+        (["--daemon", "models.example.org:8001", "--daemon-token-file", "token"], "in the clear"),
+    ],
+)
+def test_credentials_for_the_daemon_that_cannot_be_used_are_named(flags: list[str], named: str, tmp_path: Path) -> None:
+    create_registry(str(tmp_path / "registry"))
+    assert named in refused(run("--registry", str(tmp_path / "registry"), "--http-address", "127.0.0.1:0", *flags))

@@ -14,7 +14,10 @@ import pytest
 
 from clients.demo.programs import running
 from registry.location import create_registry
+from server.access import digest_of
+from server.tokens import Entry, entry_text
 from tests import models
+from tests.certificates import LOCAL, authority, issued
 from tests.daemons import Daemon, daemon, wait_until
 from tests.exposition import scrape, value
 
@@ -116,3 +119,40 @@ def test_serving_goes_on_without_the_control_plane_and_the_control_plane_without
     serving.program.stop()
     assert stranger.post("/v2/models/scaled/infer", INFER).status == 503
     assert stranger.get("/api/v1/models").status == 200
+
+
+def test_the_control_plane_shows_the_daemon_a_token_and_a_certificate(tmp_path: Path) -> None:
+    registry = create_registry(str(tmp_path / "registry"))
+    models.register_scaled(registry, "scaled", 2.0)
+    registry.promote("scaled", 1, to="production", actor="test", reason="first")
+    ca = authority("authority")
+    certificate, key = issued(ca, "daemon", LOCAL).write(tmp_path, "daemon")
+    mine, my_key = issued(ca, "control").write(tmp_path, "control")
+    entries = [
+        Entry(name="control", scopes=("infer", "read"), sha256=digest_of("first")),
+        Entry(name="control", scopes=("read",), certificate="control"),
+    ]
+    files = {"ca.pem": ca.pem.decode(), "token": "first\n", "tokens.toml": "\n".join(map(entry_text, entries))}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    serving = {"tls-cert": certificate, "tls-key": key, "tls-client-ca": tmp_path / "ca.pem", "tokens": tmp_path / "tokens.toml"}
+    shown = {
+        "daemon-tls-ca": tmp_path / "ca.pem",
+        "daemon-tls-cert": mine,
+        "daemon-tls-key": my_key,
+        "daemon-token-file": tmp_path / "token",
+    }
+    common = {"registry": str(tmp_path / "registry")}
+    with daemon(tmp_path, {**common, **{name: str(path) for name, path in serving.items()}}) as served:
+        flags = {**common, "daemon": served.address, "http-address": "127.0.0.1:0", **{name: str(path) for name, path in shown.items()}}
+        with running("control_plane", flags, tmp_path / "control.log") as program:
+            match = re.search(r"http://\S+", program.announcement)
+            assert match
+            stranger = Stranger(match[0])
+            wait_until(lambda: stranger.get("/v2/models/scaled/ready").status == 200, "the model is not ready")
+            assert stranger.post("/v2/models/scaled/infer", INFER).body["outputs"][0]["data"] == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
+            (tmp_path / "token").write_text("revoked\n")
+            assert stranger.post("/v2/models/scaled/infer", INFER).status == 401
+            (tmp_path / "token").unlink()
+            assert stranger.post("/v2/models/scaled/infer", INFER).status == 502

@@ -2,14 +2,18 @@
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from server.access import Grant, digest_of
-from server.tokens import read_tokens
+from server.tokens import Entry, entry_text, read_tokens
+from tests.certificates import LOCAL, authority, issued
 from tests.clients.cli.conftest import Command
+from tests.daemons import daemon
+from tests.models import scaled
 
 
 def test_the_entry_belongs_to_the_token_and_is_taken_by_the_daemon(tidegate: Command, tmp_path: Path) -> None:
@@ -56,3 +60,54 @@ def test_what_is_wrong_is_named_and_no_token_is_made(tidegate: Command, argument
     done = tidegate("token", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert named in done.stderr
+
+
+@pytest.fixture(scope="module")
+def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[object]]:
+    """The options that lead to a daemon with TLS, whose token file knows the token `anas`."""
+    folder = tmp_path_factory.mktemp("daemon")
+    ca = authority("authority")
+    certificate, key = issued(ca, "daemon", LOCAL).write(folder, "tls")
+    (folder / "ca.pem").write_bytes(ca.pem)
+    tokens = folder / "tokens.toml"
+    tokens.write_text(entry_text(Entry(name="ana", scopes=("infer:tides", "read:tides"), sha256=digest_of("anas"))))
+    tokens.chmod(0o600)
+    (folder / "tides").mkdir()
+    (folder / "tides" / "model.onnx").write_bytes(scaled(2.0))
+    flags = {"model-dir": str(folder / "tides"), "tls-cert": str(certificate), "tls-key": str(key), "tokens": str(tokens)}
+    with daemon(folder, flags) as running:
+        yield ["--address", running.address, "--tls-ca", folder / "ca.pem"]
+
+
+@pytest.mark.parametrize(
+    ("token", "code", "says"),
+    [("anas\n", 2, "no profile"), ("other", 1, "unknown token"), ("", 1, "not one that can be sent"), (None, 1, "cannot read the token")],
+)
+def test_a_token_file_is_shown_over_tls(
+    tidegate: Command, way: list[object], token: str | None, code: int, says: str, tmp_path: Path
+) -> None:
+    if token is not None:
+        (tmp_path / "token").write_text(token)
+    done = tidegate("drift", "tides", *way, "--token-file", tmp_path / "token")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in done.stderr
+
+
+def test_without_a_token_the_daemon_says_what_it_wants(tidegate: Command, way: list[object]) -> None:
+    done = tidegate("predict", "tides", "--rows", "rows.csv", *way)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "authorization: Bearer" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--address", "models.example.org:1", "--token-file", "token"], "in the clear"),
+        (["--client-cert", "c.pem", "--client-key", "k.pem"], "--tls-ca"),
+        (["--tls-ca", "absent.pem"], "cannot read absent.pem"),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_named(tidegate: Command, arguments: list[str], says: str) -> None:
+    done = tidegate("drift", "tides", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import jwt
@@ -18,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.descriptor import MethodDescriptor
 
 from registry.registry import Registry
-from server.access import RULES, Need
-from server.tokens import Entry, digest_of, entry_text
+from server.access import RULES, Need, digest_of
+from server.tokens import Entry, entry_text
 from tests.certificates import LOCAL, Certificate, authority, issued
 from tests.contracts.transport.calls import raw_request, reason
 from tests.daemons import daemon, wait_until
@@ -72,7 +73,7 @@ def call(channel: grpc.Channel, path: str, data: bytes = b"", token: str | None 
     return CODES[refusal[1 : refusal.index("]")]] if refusal else OK
 
 
-def _first(channel: grpc.Channel, path: str, method: MethodDescriptor, data: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
+def _first(channel: Any, path: str, method: MethodDescriptor, data: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
     if method.client_streaming:
         return bytes(next(channel.stream_stream(path)(iter([data]), timeout=10, metadata=metadata)))
     if method.server_streaming:
@@ -179,12 +180,12 @@ def test_every_kind_of_token(guarded: Guarded) -> None:
 )
 def test_what_is_no_single_bearer_token_is_refused(guarded: Guarded, values: list[str]) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        guarded.channel.unary_unary(INFER)(SCALED, timeout=10, metadata=[("authorization", value) for value in values])
+        _first(guarded.channel, INFER, RPCS[INFER], SCALED, tuple(("authorization", value) for value in values))
     assert caught.value.code() is UNAUTHENTICATED
 
 
 def test_the_scheme_is_read_in_any_case(guarded: Guarded) -> None:
-    assert guarded.channel.unary_unary(INFER)(SCALED, timeout=10, metadata=[("authorization", "bEARER everything")])
+    assert _first(guarded.channel, INFER, RPCS[INFER], SCALED, (("authorization", "bEARER everything"),))
 
 
 def test_a_principal_has_its_own_rate(guarded: Guarded) -> None:
@@ -363,3 +364,25 @@ def test_certificates_are_renewed_under_load_without_a_failed_request(renewed: R
             sender.join()
     assert len(codes) > 20
     assert set(codes) == {OK}
+
+
+def test_authorities_of_clients_are_renewed_too(filled: tuple[Registry, Path], tmp_path: Path) -> None:
+    certificate, key = SERVER.write(tmp_path, "tls")
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(CA.pem)
+    tokens = put_tokens(tmp_path / "tokens.toml", token_entries())
+    for path in (ca, tokens):
+        path.chmod(0o600)
+    files = {"tls-cert": str(certificate), "tls-key": str(key), "tls-client-ca": str(ca), "tokens": str(tokens)}
+
+    def taken(client: Certificate, address: str) -> bool:
+        with channel_to(address, client=client) as channel:
+            return call(channel, f"{INFERENCE}/ServerLive") is OK
+
+    old, new = CLIENTS["name"], issued(OTHER_CA, "shop")
+    with daemon(tmp_path, {"registry": str(filled[1]), **files}) as running:
+        assert taken(old, running.address)
+        assert not taken(new, running.address)
+        ca.write_bytes(OTHER_CA.pem)
+        wait_until(lambda: taken(new, running.address), "the new authority is not taken", 10)
+        assert not taken(old, running.address)
