@@ -70,17 +70,20 @@ def test_unknown_flag_is_one_line(tmp_path: Path) -> None:
     assert "--bogus" in refused("--bogus", cwd=tmp_path)
 
 
-@pytest.mark.parametrize(("flag", "value"), [
-    ("--max-batch-rows", "0"),
-    ("--grpc-address", "8001"),
-    ("--max-queue-delay", "soon"),
-    ("--drain-delay", "inf"),
-    ("--drain-delay", "nan"),
-    ("--max-connection-age", "-1"),
-    ("--replicas", "0"),
-    ("--prediction-log-share", "0"),
-    ("--tracing", "nowhere"),
-])
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--max-batch-rows", "0"),
+        ("--grpc-address", "8001"),
+        ("--max-queue-delay", "soon"),
+        ("--drain-delay", "inf"),
+        ("--drain-delay", "nan"),
+        ("--max-connection-age", "-1"),
+        ("--replicas", "0"),
+        ("--prediction-log-share", "0"),
+        ("--tracing", "nowhere"),
+    ],
+)
 def test_wrong_setting_is_named(flag: str, value: str, registry: str, tmp_path: Path) -> None:
     assert flag in refused("--registry", registry, flag, value, cwd=tmp_path)
 
