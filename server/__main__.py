@@ -66,12 +66,12 @@ def _serve_as_replica(settings: Settings, seat: Seat) -> int:
     daemon = app.build(settings, seat.metrics_listener(), _report)
     replica.obey(scrape=daemon.metrics.start)
     daemon.load()
-    told = signal.sigwait(_STOP_SIGNALS | _REPLICA_SIGNALS)
-    if told == replica.LISTEN_SIGNAL:
-        daemon.listen()
-        replica.report(replica.LISTENING)
-        told = signal.sigwait(_STOP_SIGNALS | _REPLICA_SIGNALS)
-    leaves = told == replica.LEAVE_SIGNAL
+    if signal.sigwait(_STOP_SIGNALS | _REPLICA_SIGNALS) != replica.LISTEN_SIGNAL:
+        daemon.stop(0.0)
+        return 0
+    daemon.listen()
+    replica.report(replica.LISTENING)
+    leaves = signal.sigwait(_STOP_SIGNALS | _REPLICA_SIGNALS) == replica.LEAVE_SIGNAL
     if leaves:
         daemon.leave(settings.max_connection_age * _LEAVE_MARGIN, _is_told_to_stop)
     _end_at_once_when_told_again()

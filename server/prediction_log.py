@@ -86,7 +86,7 @@ class PredictionLog:
         for alike in prediction_table.alike(batches):
             written = failed = 0
             try:
-                for day, rows in prediction_table.by_date(prediction_table.table(alike, self._share, self._privacy)):
+                for day, rows in prediction_table.by_date(alike, self._share, self._privacy):
                     self._files.write(alike[0].model, alike[0].version, day, prediction_table.encode(rows))
                     written += rows.num_rows
             except Exception as error:  # noqa: BLE001 -- a full disk or a defect here must harm no answer, nor end the log

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +20,7 @@ from server.observed import Kind, LoggedBatch, LoggedRequest
 OWN_COLUMNS = ("prediction_id", "row", "model", "version", "arm", "time")
 _RESERVED = {*OWN_COLUMNS, "date"}
 HASH_BYTES = 16
-_DAY_MILLISECONDS = 86_400_000
+_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,16 @@ def alike(batches: Iterable[LoggedBatch]) -> list[list[LoggedBatch]]:
     return list(groups.values())
 
 
-def table(batches: Sequence[LoggedBatch], share: float, privacy: Privacy) -> pa.Table:
-    """The chosen share of the rows of batches that are alike."""
+def by_date(batches: Sequence[LoggedBatch], share: float, privacy: Privacy) -> Iterator[tuple[str, pa.Table]]:
+    """The chosen share of the rows of batches that are alike: a table for each day in UTC, with that day as YYYY-MM-DD."""
     requests = [request for batch in batches for request in batch.requests]
+    kept = np.fromiter((share >= 1 or is_in_share(request.id, share) for request in requests), bool, len(requests))
+    days = np.fromiter((request.received for request in requests), np.float64, len(requests)) // _DAY_SECONDS
+    lengths = _lengths(batches, requests)
     rows = pa.table(dict(_columns(batches, requests, privacy)))
-    if share < 1:
-        kept = np.fromiter((is_in_share(request.id, share) for request in requests), bool, len(requests))
-        rows = rows.filter(pa.array(np.repeat(kept, _lengths(batches, requests))))
-    return rows
-
-
-def by_date(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each day, in UTC, with that day as YYYY-MM-DD."""
-    days = rows["time"].cast(pa.int64()).to_numpy() // _DAY_MILLISECONDS
-    for day in np.unique(days):
-        yield str(np.datetime64(int(day), "D")), rows.filter(pa.array(days == day))
+    for day in np.unique(days[kept]):
+        wanted = np.repeat((days == day) & kept, lengths)
+        yield str(np.datetime64(int(day), "D")), rows if wanted.all() else rows.filter(_numbers(wanted))
 
 
 def encode(rows: pa.Table) -> pa.Buffer:
@@ -87,13 +81,13 @@ def _columns(batches: Sequence[LoggedBatch], requests: Sequence[LoggedRequest], 
     owner = np.repeat(np.arange(len(requests)), lengths)
     first = batches[0]
     received = np.fromiter((request.received for request in requests), np.float64, len(requests))
-    yield "prediction_id", pa.array([request.id for request in requests], pa.string()).take(pa.array(owner))
+    yield "prediction_id", _strings([request.id.encode() for request in requests]).take(_numbers(owner))
     starts = np.fromiter((request.start for request in requests), np.int64, len(requests))
-    yield "row", pa.array((np.arange(rows) - np.repeat(np.cumsum(lengths) - lengths - starts, lengths)).astype(np.int32))
-    yield "model", pa.repeat(first.model, rows)
-    yield "version", pa.array(np.full(rows, first.version, np.int32))
-    yield "arm", pa.array([request.arm for request in requests], pa.string()).dictionary_encode().take(pa.array(owner))
-    yield "time", pa.array((received * 1000).astype(np.int64)[owner]).cast(pa.timestamp("ms", tz="UTC"))
+    yield "row", _numbers((np.arange(rows) - np.repeat(np.cumsum(lengths) - lengths - starts, lengths)).astype(np.int32))
+    yield "model", _strings([first.model.encode()]).take(_numbers(np.zeros(rows, np.int64)))
+    yield "version", _numbers(np.full(rows, first.version, np.int32))
+    yield "arm", _strings([request.arm.encode() for request in requests]).dictionary_encode().take(_numbers(owner))
+    yield "time", _numbers((received * 1000).astype(np.int64)[owner]).cast(pa.timestamp("ms", tz="UTC"))
     taken = set(_RESERVED)
     for place, specs in (("input", first.signature.inputs), ("output", first.signature.outputs)):
         for spec in specs:
@@ -128,27 +122,41 @@ def _tensor_columns(spec: TensorSpec, tensor: Tensor, privacy: Privacy, *, prefi
         yield spec.name, _values(tensor)
     else:
         width = int(np.prod(tensor.shape[1:]))
-        offsets = np.arange(len(tensor) + 1, dtype=np.int32) * width
-        yield spec.name, pa.ListArray.from_arrays(pa.array(offsets), _values(tensor.reshape(-1), texts=pa.string()))
+        offsets = np.arange(len(tensor) + 1, dtype=np.int32) * np.int32(width)
+        flat = tensor.reshape(-1)
+        yield spec.name, pa.ListArray.from_arrays(_numbers(offsets), _texts(flat) if flat.dtype == object else _numbers(flat))
 
 
-def _values(values: Tensor, texts: Any = None) -> pa.Array:
-    if values.dtype == object:
-        text = _texts(values)
-        return text if texts is not None else text.dictionary_encode()
-    return pa.array(np.ascontiguousarray(values, np.float32 if values.dtype == np.float16 else None))
+def _values(values: Tensor) -> pa.Array:
+    return _texts(values).dictionary_encode() if values.dtype == object else _numbers(values)
+
+
+def _numbers(values: Tensor) -> pa.Array:
+    # Not by pa.array, which imports pandas where it is installed, for seconds, to see whether it was given any of it.
+    values = np.ascontiguousarray(values, np.float32 if values.dtype == np.float16 else None)
+    raw = np.packbits(values, bitorder="little") if values.dtype == bool else values
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(raw)])
+
+
+def _strings(values: Sequence[bytes]) -> pa.Array:
+    """Raises pa.ArrowInvalid if one is not UTF-8."""
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers).cast(pa.string())
 
 
 def _texts(values: Tensor) -> pa.Array:
+    texts = values.tolist()
     try:
-        return pa.array(values, pa.binary()).cast(pa.string())
+        return _strings(texts)
     except pa.ArrowInvalid:  # a caller's bytes need not be UTF-8
-        return pa.array([value.decode(errors="replace") for value in values], pa.string())
+        return _strings([text.decode(errors="replace").encode() for text in texts])
 
 
 def _hashes(values: Tensor, key: bytes) -> pa.Array:
     """HMAC-SHA256 of each value, the first 16 bytes in hex: of the bytes of a text, of the shortest decimal text of a number."""
     different, places = np.unique(values, return_inverse=True)
     texts = [value if isinstance(value, bytes) else str(value).encode() for value in different]
-    hashes = [hmac.digest(key, text, "sha256")[:HASH_BYTES].hex() for text in texts]
-    return pa.DictionaryArray.from_arrays(places.astype(np.int32), pa.array(hashes, pa.string()))
+    hashes = [hmac.digest(key, text, "sha256")[:HASH_BYTES].hex().encode() for text in texts]
+    return pa.DictionaryArray.from_arrays(_numbers(places.astype(np.int32)), _strings(hashes))

@@ -6,6 +6,7 @@ replica stands in `replica`, and how a replica leaves the port in `handover`.
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -76,6 +77,13 @@ class Running:
         waiting.cancel()
         return event.is_set() and not self.ended.done()
 
+    async def becomes_ready(self) -> bool:
+        """Wait until it has loaded all that is in production; False if it ended instead, or takes too long."""
+        try:
+            return await asyncio.wait_for(self.is_there_when(self.ready), READY_SECONDS)
+        except TimeoutError:
+            return False
+
     async def listens(self) -> bool:
         """Let it listen; False if it ended instead."""
         self.tell(replica.LISTEN)
@@ -126,20 +134,22 @@ class Slot:
                     pause, self._restarts = self._restarts.after(time.monotonic() - current.started)
                     _log.warning("replica ended, starting it again", replica=self._number, code=code, seconds=pause)
                     await asyncio.sleep(pause)
-                    await self.start()
+                    try:
+                        await self.start()
+                    except OSError as error:  # no memory, no process to be had: the next round tries again, later
+                        _log.error("replica could not be started", replica=self._number, error=str(error))
 
     async def replace(self) -> bool:
         """Start a process beside the one that is there, and let that leave when the new one is ready; False if it never was."""
         async with self._change:
-            new, old = await self._spawn(), self._current
             try:
-                ready = await asyncio.wait_for(new.is_there_when(new.ready), READY_SECONDS)
-            except TimeoutError:
-                ready = False
-            if not ready or not await new.listens():
+                new = await self._spawn()
+            except OSError:
+                return False
+            if not await new.becomes_ready() or not await new.listens():
                 new.signal(signal.SIGKILL)
                 return False
-            self._current = new
+            old, self._current = self._current, new
             if old is not None:
                 old.tell(replica.LEAVE)
                 await asyncio.shield(old.ended)
@@ -185,7 +195,9 @@ async def _run(slots: Sequence[Slot], announcement: str) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    loop.add_signal_handler(signal.SIGHUP, hang_up.set)
+    terminal = os.isatty(0)
+    # A terminal that was closed is gone when its SIGHUP arrives; one that was sent on purpose asks for a rolling restart.
+    loop.add_signal_handler(signal.SIGHUP, lambda: end() if terminal and not os.isatty(0) else hang_up.set())
     stopped, started = loop.create_task(stop.wait()), loop.create_task(_start(slots))
     await asyncio.wait({stopped, started}, return_when=asyncio.FIRST_COMPLETED)
     failed = started.done() and not started.result() and not stop.is_set()

@@ -4,6 +4,8 @@ import datetime as dt
 import hmac
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -269,6 +271,33 @@ def test_half_written_file_of_a_crash_is_removed_once_it_is_old(tmp_path: Path) 
     os.utime(old, (0, 0))
     PredictionFiles(tmp_path, None, None).prepare()
     assert list(tmp_path.iterdir()) == [young]
+
+
+def test_logging_does_not_load_pandas(tmp_path: Path) -> None:
+    program = f"""
+import sys
+import numpy as np
+from pathlib import Path
+from types import SimpleNamespace
+from registry.bundle import Signature, TensorSpec
+from server.prediction_files import PredictionFiles
+from server.prediction_log import PredictionLog
+from server.prediction_table import LoggedBatch, Privacy
+
+signature = Signature(
+    (TensorSpec("numeric", "FP32", (-1, 1), ("age",)), TensorSpec("kind", "BYTES", (-1,))), (TensorSpec("ok", "BOOL", (-1,)),)
+)
+inputs = {{"numeric": np.ones((2, 1), np.float32), "kind": np.array([b"a", b"b"], object)}}
+request = SimpleNamespace(id="a", arm="stable", received=1.0, rows=2)
+privacy = Privacy(frozenset(), frozenset(["kind"]), b"k")
+log = PredictionLog(PredictionFiles(Path({str(tmp_path)!r}), None, None), share=0.9, privacy=privacy, seconds=9)
+log.start()
+log.offer(LoggedBatch("m", 1, signature, [request], 2, inputs, {{"ok": np.array([True, False])}}))
+log.stop()
+assert log.counts().written == 2, log.counts()
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_hashing_without_a_good_key_is_refused(tmp_path: Path) -> None:

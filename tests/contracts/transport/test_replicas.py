@@ -191,6 +191,45 @@ def test_second_sigterm_ends_replicas_at_once(tmp_path: Path, registry: str) -> 
         assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
+def test_replicas_end_when_their_terminal_is_closed(tmp_path: Path, registry: str) -> None:
+    command = [
+        "-m",
+        "server",
+        "--replicas",
+        "2",
+        "--registry",
+        registry,
+        "--grpc-address",
+        "127.0.0.1:0",
+        "--metrics-address",
+        "127.0.0.1:0",
+    ]
+    terminal = f"""
+import os, pty, sys
+pid, master = pty.fork()
+if not pid:
+    os.execv(sys.executable, [sys.executable, *{command!r}])
+seen = b""
+while b"replicas listening" not in seen:
+    seen += os.read(master, 1000)
+os.close(master)
+print(pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    run = subprocess.run([sys.executable, "-c", terminal], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
+    assert run.stdout.split()[1] == "0"
+
+
+def test_replicas_told_to_end_before_they_listen_end_in_order(tmp_path: Path, registry: str) -> None:
+    command = [sys.executable, "-m", "server", "--replicas", "2", "--registry", registry, "--grpc-address", "127.0.0.1:0"]
+    with subprocess.Popen([*command, "--metrics-address", "127.0.0.1:0"], stdout=subprocess.DEVNULL, cwd=tmp_path) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_until(lambda: bool(children.read_text()), "nothing was started")
+        pids = children.read_text().split()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
 @pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal_ends_a_daemon_that_drains_at_once(tmp_path: Path, registry: str, again: signal.Signals) -> None:
     with daemon(tmp_path, {"registry": registry, "drain-delay": "60"}) as running:
