@@ -19,6 +19,7 @@ from registry.state import ModelState
 from server import plan
 from server.counts import VersionKey
 from server.errors import NotServableError
+from server.heap import give_back
 from server.loaded_version import EngineFactory, LoadedVersion, load, memory_bytes
 from server.plan import Part
 from server.routing import RoutingTable, ServedModel
@@ -30,6 +31,8 @@ LOADERS = 2
 START_SECONDS = 0.25
 """How often, at most, a table is installed while the first versions load: each names every model."""
 PROGRESS_SECONDS = 5.0
+LARGE_BYTES = 8 << 20
+"""After loading a version that takes this much, what loading it has freed is given back: as much again, or twice as much."""
 
 _log = structlog.get_logger("tidegate.loader")
 
@@ -73,7 +76,7 @@ class Loader:
         self._queue: dict[VersionKey, Part] = {}
         self._loading: set[VersionKey] = set()
         self._unsettled: set[str] = set()
-        self._dirty = self._read = self._complete = self._stopped = False
+        self._dirty = self._read = self._complete = self._exceeded = self._stopped = False
         self._installed = self._told = time.monotonic()
         self._changed = threading.Condition()
         # A registry is for one thread at a time.
@@ -138,12 +141,15 @@ class Loader:
     def _load(self, registry: Registry, model: str, number: int) -> LoadedVersion | str:
         """The version, or why it does not load."""
         try:
-            return load(registry, model, number, self._make_engine)
+            version = load(registry, model, number, self._make_engine)
         except NotServableError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 -- one bad bundle must not keep the others from being served
             _log.exception("loading failed in a way nobody thought of", model=model, version=number)
             return f"loading failed in a way nobody thought of: {error!r}"
+        if version.memory_bytes >= LARGE_BYTES:
+            give_back()
+        return version
 
     def _loaded(self, key: VersionKey, outcome: LoadedVersion | str) -> None:
         name, number = key
@@ -182,8 +188,10 @@ class Loader:
         before, self._refused = self._refused, plan.refusals(parts, self._costs, self.memory_budget)
         for key in sorted(self._refused.keys() - before.keys()):
             _log.warning("version not loaded for want of memory", model=key[0], version=key[1], reason=self._refused[key])
-        if (needed := sum(self._costs.get(key, 0) for key, part in parts.items() if part is Part.STABLE)) > self.memory_budget:
-            _log.warning("stable versions alone exceed the memory budget", bytes=needed, budget=self.memory_budget)
+        stable = sum(self._costs.get(key, 0) for key, part in parts.items() if part is Part.STABLE)
+        exceeded, self._exceeded = self._exceeded, stable > self.memory_budget
+        if self._exceeded and not exceeded:
+            _log.warning("stable versions alone exceed the memory budget", bytes=stable, budget=self.memory_budget)
         return {key[0] for key, _ in self._refused.items() ^ before.items()}
 
     def _apply(self, name: str, model: Model) -> None:
@@ -223,8 +231,8 @@ class Loader:
             return
         if not complete and self._queue and now - self._installed < START_SECONDS:
             return  # the next version that is loaded installs it
-        self._dirty, self._complete, self._installed = False, complete, now
         self._install(RoutingTable(MappingProxyType({name: model.served for name, model in self._models.items()}), complete))
+        self._dirty, self._complete, self._installed = False, complete, now
         if ready or (not complete and now - self._told >= PROGRESS_SECONDS):
             self._told = now
             loaded = sum(len(model.versions) for model in self._models.values())

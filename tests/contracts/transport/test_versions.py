@@ -19,6 +19,7 @@ from registry.route import Target
 from server.onnx_engine import OnnxEngine
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request, reason
+from tests.contracts.transport.conftest import REFERENCE, TEXTS
 from tests.daemons import Daemon, daemon, wait_until
 from tests.exposition import scrape, value
 from tests.graphs import MIXING, dense
@@ -205,6 +206,18 @@ def test_a_version_is_described_once_for_each_stage_it_is_in(registry: Registry,
 
 def _stages(running: Daemon) -> set[tuple[str, str]]:
     return {(s.labels["version"], s.labels["stage"]) for s in scrape(running.metrics_url) if s.name == "tidegate_model_info"}
+
+
+def test_drift_of_any_feature_is_one_metric_of_the_version(registry: Registry, root: str, tmp_path: Path) -> None:
+    models.register_classifier(registry, "classifier", 2.0, REFERENCE, TEXTS)
+    promote(registry, 1, model="classifier")
+    texts = np.array(TEXTS, object).reshape(-1, 1)
+    with daemon(tmp_path, {"registry": root}) as running:
+        running.wait_for("classifier")
+        for shift, detected in ((0, 0), (2, 1)):
+            rows = {"numeric": REFERENCE + np.float32(shift), "categorical": texts}
+            running.stub.ModelInfer(raw_request("classifier", rows), timeout=10)
+            assert value(scrape(running.metrics_url), "tidegate_drift_detected", model="classifier", version="1") == detected
 
 
 def _answers(running: Daemon, request: pb.ModelInferRequest, version: str) -> bool:
