@@ -52,6 +52,19 @@ class Case:
         return ""
 
 
+def with_free_rows(case: Case) -> bytes | None:
+    """The case's model with the first dimension of every tensor freed, as the same one; None if a tensor has no dimension."""
+    model = onnx.ModelProto.FromString(case.model)
+    for spec in (*_inputs(model), *model.graph.output):
+        if not spec.type.HasField("tensor_type") or not spec.type.tensor_type.shape.dim:
+            return None
+        size = spec.type.tensor_type.shape.dim[0]
+        size.Clear()
+        size.dim_param = "rows"
+    del model.graph.value_info[:]
+    return bytes(model.SerializeToString())
+
+
 def cases() -> list[Case]:
     """Every case of one operator and of a few, by name."""
     with warnings.catch_warnings():

@@ -142,7 +142,8 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ModelStreamInfer(self, request_iterator, context):
-        """Many inferences over one stream. Each request has one answer or one error; an error does not end the stream.
+        """Many inferences over one stream. Each request has one answer or one error, in the order of the requests; an error does
+        not end the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -14,14 +14,13 @@ import pytest
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
-from registry import bundle
 from registry.bundle import Signature
 from registry.errors import RegistryError
 from registry.location import create_registry
 from registry.registry import Registry
-from server.engine import DTYPES
 from server.errors import ModelFailedError, NotServableError
 from server.onnx_engine import OnnxEngine
+from tests.contracts.transport.onnx_calls import ask_raw, ask_typed, has_typed_form, put_in_production
 from tests.daemons import Daemon, daemon, wait_until
 from tests.onnx_cases import Case, cases
 from tidegate_protos import inference_pb2 as pb
@@ -37,18 +36,6 @@ NOT_REGISTERED = "the registry does not let it in"
 
 FLOOR = 0.8
 """Of all cases; what is missing are types of four and eight bits, bfloat16, sequences and optionals, and operators ONNX Runtime has not."""
-
-TYPED = {
-    "BOOL": "bool_contents",
-    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
-    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
-    "INT64": "int64_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
-"""Where a typed request and answer have their elements; FP16 travels raw."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +110,10 @@ def _in_process(case: Case, model: str) -> Outcome | Ready:
 
 
 def _register(registry: Registry, ready: Ready) -> Outcome | None:
-    files = {bundle.MODEL: ready.case.model, bundle.SIGNATURE: ready.signature.encode()}
     try:
-        registry.register(ready.model, files, {}, actor="test", reason="a case")
+        put_in_production(registry, ready.model, ready.case.model, ready.signature)
     except RegistryError as error:
         return Outcome(ready.case.name, NOT_REGISTERED, str(error))
-    registry.promote(ready.model, 1, to="production", actor="test", reason="a case")
     return None
 
 
@@ -139,44 +124,14 @@ def _serve(folder: Path, ready: Sequence[Ready]) -> list[Outcome]:
 
 
 def _ask(running: Daemon, client: triton.InferenceServerClient, ready: Ready) -> Outcome:
-    asks: tuple[Callable[[], dict[str, NDArray[Any]]], ...] = (lambda: _raw(client, ready), lambda: _typed(running, ready))
-    for ask in asks:
-        try:
-            difference = ready.case.difference(ask())
-        except (triton.InferenceServerException, grpc.RpcError) as error:
-            difference = str(error)
-        if difference:
-            return Outcome(ready.case.name, FAILED, "", difference)
-    return Outcome(ready.case.name, PASSED)
-
-
-def _raw(client: triton.InferenceServerClient, ready: Ready) -> dict[str, NDArray[Any]]:
-    tensors = []
-    for spec in ready.signature.inputs:
-        tensor = triton.InferInput(spec.name, list(ready.case.inputs[spec.name].shape), spec.datatype)
-        tensor.set_data_from_numpy(ready.case.inputs[spec.name])
-        tensors.append(tensor)
-    result = client.infer(ready.model, tensors)
-    return {spec.name: result.as_numpy(spec.name) for spec in ready.signature.outputs}
-
-
-def _typed(running: Daemon, ready: Ready) -> dict[str, NDArray[Any]]:
-    if any(spec.datatype == "FP16" for spec in (*ready.signature.inputs, *ready.signature.outputs)):
-        return dict(ready.case.outputs)
-    request = pb.ModelInferRequest(model_name=ready.model)
-    for spec in ready.signature.inputs:
-        values = ready.case.inputs[spec.name]
-        tensor = request.inputs.add(name=spec.name, datatype=spec.datatype, shape=values.shape)
-        getattr(tensor.contents, TYPED[spec.datatype]).extend(values.ravel().tolist())
-    answer = running.stub.ModelInfer(request, timeout=20)
-    return {output.name: _array(output) for output in answer.outputs}
-
-
-def _array(output: pb.ModelInferResponse.InferOutputTensor) -> NDArray[Any]:
-    values = list(getattr(output.contents, TYPED[output.datatype]))
-    array = np.empty(len(values), DTYPES[output.datatype])
-    array[:] = values
-    return array.reshape(tuple(output.shape))
+    case, signature = ready.case, ready.signature
+    try:
+        difference = case.difference(ask_raw(client, ready.model, signature, case.inputs))
+        if not difference and has_typed_form(signature):
+            difference = case.difference(ask_typed(running, ready.model, signature, case.inputs))
+    except (triton.InferenceServerException, grpc.RpcError) as error:
+        difference = str(error)
+    return Outcome(case.name, FAILED if difference else PASSED, "", difference)
 
 
 def _table(outcomes: Sequence[Outcome]) -> Iterator[str]:
