@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 DOMAIN = "tidegate"
+MAX_TEXT = 1024
+"""Bytes of a text: it travels in a header, twice, and quotes what the caller sent."""
 
 STATUS: dict[type[errors.RequestError], grpc.StatusCode] = {
     errors.ModelUnknownError: grpc.StatusCode.NOT_FOUND,
@@ -42,4 +44,11 @@ def status(error: errors.RequestError) -> grpc.Status:
     for anything, detail in zip(packed, details, strict=True):
         anything.Pack(detail)
     code = STATUS[type(error)].value[0]
-    return rpc_status.to_status(status_pb2.Status(code=code, message=str(error), details=packed))
+    return rpc_status.to_status(status_pb2.Status(code=code, message=_cut(str(error)), details=packed))
+
+
+def _cut(text: str) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= MAX_TEXT:
+        return encoded.decode()
+    return encoded[: MAX_TEXT - 4].decode(errors="ignore") + " ..."
