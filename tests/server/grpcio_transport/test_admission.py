@@ -54,9 +54,10 @@ def test_less_urgent_levels_fill_less_of_the_bounds() -> None:
     filled = {}
     for level in (HIGH, NORMAL, LOW, SHADOW):
         gate = Admission(MAX_ROWS, MAX_BYTES)
+        for _ in range(int(MAX_ROWS * SHARES[level])):
+            gate.admit(level, 1, 1)
         with pytest.raises(QueueFullError):
-            for _ in range(2 * MAX_ROWS):
-                gate.admit(level, 1, 1)
+            gate.admit(level, 1, 1)
         filled[level] = gate.rows
     assert filled == {HIGH: 50, NORMAL: 40, LOW: 20, SHADOW: 10}
 
