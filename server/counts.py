@@ -57,3 +57,5 @@ class Counters:
     queue_rows: Mapping[VersionKey, int]
     """Rows waiting now"""
     drift: Mapping[VersionKey, DriftCounts]
+    in_flight: int = 0
+    """Requests admitted and not answered yet"""

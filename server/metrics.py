@@ -87,6 +87,7 @@ def _requests(counters: Counters) -> Iterator[Metric]:
     for (model, version), rows in counters.queue_rows.items():
         queued.add_metric([model, str(version)], rows)
     yield queued
+    yield GaugeMetricFamily("tidegate_in_flight_requests", "Requests admitted and not answered yet", value=counters.in_flight)
 
 
 def _histograms(counters: Counters) -> Iterator[Metric]:

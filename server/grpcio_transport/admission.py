@@ -29,12 +29,15 @@ class Admission:
         self.bytes = 0
 
     def admit(self, level: int, rows: int, size: int) -> None:
-        """Let a request of `rows` rows and `size` bytes wait. One larger than a bound is let in when nothing else waits.
+        """Let a request of `rows` rows and `size` bytes wait. One with more rows than half the bound counts as half of it.
+
+        So it can be let in beside others, and others beside it; and whatever its size, it is let in when nothing else waits.
 
         Raises:
             QueueFullError: if it does not fit.
         """
         share = SHARES[level]
+        rows = self._counted(rows)
         with self._lock:
             if self.requests and (self.rows + rows > self._max_rows * share or self.bytes + size > self._max_bytes * share):
                 raise QueueFullError("as much waits as may: try again later")
@@ -46,8 +49,11 @@ class Admission:
         """The request is answered, failed or given up."""
         with self._lock:
             self.requests -= 1
-            self.rows -= rows
+            self.rows -= self._counted(rows)
             self.bytes -= size
+
+    def _counted(self, rows: int) -> int:
+        return min(rows, max(1, self._max_rows // 2))
 
 
 def check_deadline(expected: float, remaining: float) -> None:
@@ -65,16 +71,20 @@ class RateLimits:
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._lock = threading.Lock()
 
     def take(self, name: str, rate: float, burst: float, rows: int) -> None:
-        """Take `rows` from the bucket of `name`, which gets `rate` rows a second and holds `burst` at most. Called from one thread only.
+        """Take `rows` from the bucket of `name`, which gets `rate` rows a second and holds `burst` at most.
 
         A request of more than `burst` rows needs a full bucket and leaves it in debt.
 
         Raises:
             RateLimitedError: if there are not enough in it; says when there will be.
         """
-        now = time.monotonic()
+        with self._lock:
+            self._take(name, rate, burst, rows, time.monotonic())
+
+    def _take(self, name: str, rate: float, burst: float, rows: int, now: float) -> None:
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = _Bucket(burst, now)

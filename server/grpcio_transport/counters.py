@@ -50,12 +50,12 @@ class RequestCounters:
             self._fold_batches([self._batches.popleft() for _ in range(len(self._batches))])
             self._rejected.update([self._rejections.popleft() for _ in range(len(self._rejections))])
 
-    def snapshot(self, queue_rows: Mapping[VersionKey, int], drift: Mapping[VersionKey, DriftCounts]) -> Counters:
+    def snapshot(self, queue_rows: Mapping[VersionKey, int], drift: Mapping[VersionKey, DriftCounts], in_flight: int) -> Counters:
         """Everything counted so far, with what others counted."""
         self.fold()
         with self._lock:
             versions = {key: version.value() for key, version in self._versions.items()}
-            return Counters(dict(self._requests), dict(self._rejected), versions, queue_rows, drift)
+            return Counters(dict(self._requests), dict(self._rejected), versions, queue_rows, drift, in_flight)
 
     def _fold_answers(self, answers: Sequence[tuple[VersionKey | None, str, str, float]]) -> None:
         self._requests.update([(key[0], str(key[1]), arm, code) if key else ("", "", "", code) for key, arm, code, _ in answers])

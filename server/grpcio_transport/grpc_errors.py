@@ -44,5 +44,11 @@ def status(error: errors.RequestError) -> grpc.Status:
     for anything, detail in zip(packed, details, strict=True):
         anything.Pack(detail)
     code = STATUS[type(error)].value[0]
-    text = str(error).encode(errors="replace")[:MAX_TEXT_BYTES].decode(errors="ignore")
-    return rpc_status.to_status(status_pb2.Status(code=code, message=text, details=packed))
+    return rpc_status.to_status(status_pb2.Status(code=code, message=_cut(str(error)), details=packed))
+
+
+def _cut(text: str) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= MAX_TEXT_BYTES:
+        return encoded.decode()
+    return encoded[: MAX_TEXT_BYTES - 4].decode(errors="ignore") + " ..."

@@ -1,28 +1,32 @@
 """ModelInfer, step by step: decode, route, admit, wait for a batch, encode, answer, count. Sockets and threads are not known here.
 
-`begin` runs on the one thread that serves all calls and never waits; what follows the batch runs on the thread of the batcher.
+`begin` runs on the one thread that serves all calls and never waits; large requests are decoded on one of their own. What follows the batch
+runs on the thread of the batcher.
 """
 
 import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
+import structlog
+
 from registry.route import SHADOW as SHADOW_ARM
 from server.access import Principal
 from server.counts import VersionKey
 from server.engine import Columns
-from server.errors import DeadlineExceededError, DrainingError, InputMismatchError, QueueFullError, RequestError
+from server.errors import DeadlineExceededError, DrainingError, InputMismatchError, ModelFailedError, QueueFullError, RequestError
 from server.grpcio_transport import grpc_errors, router, tensors
 from server.grpcio_transport.admission import Admission, RateLimits, check_deadline
 from server.grpcio_transport.auth import Guard
 from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
 from server.grpcio_transport.counters import RequestCounters
-from server.grpcio_transport.direct import Exchange
+from server.grpcio_transport.direct import Exchange, attempt
 from server.grpcio_transport.drift import DriftCounter
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waiting
 from server.grpcio_transport.router import Choice
@@ -35,10 +39,14 @@ from server.settings import Settings
 
 MODEL_INFER = f"/{INFERENCE}/ModelInfer"
 """Whose rule every inference goes by, in a stream too: a token that expires ends it."""
+LARGE_BYTES = 1 << 18
+"""A request of more is decoded on a thread of its own: that takes long enough to make all others wait."""
 _LEVELS = {1: HIGH, 2: NORMAL, 3: LOW}
 """What a caller may ask for in `priority`; 0 and any other number are the default, as in Triton."""
 _FOREVER = 86_400.0
 """grpcio says centuries where a caller set no deadline; a day is as good as none."""
+
+_log = structlog.get_logger("tidegate.pipeline")
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class Pipeline:
         self._drift: dict[VersionKey, DriftCounter] = {}
         self._rates = RateLimits()
         self._closed = False
+        self._decoder = ThreadPoolExecutor(1, "decode")
         self.admission = Admission(settings.max_queue_rows, settings.max_queue_bytes)
 
     @property
@@ -115,16 +124,30 @@ class Pipeline:
             lane.batcher.close()
         for lane in self.lanes.values():
             lane.batcher.join(seconds)
+        self._decoder.shutdown(wait=False)
 
     def begin(self, data: bytes, exchange: Exchange) -> None:
         """Take a ModelInferRequest as far as the queue; its answer, or why there is none, goes to `exchange`."""
         begun = time.perf_counter()
-        choice: Choice | None = None
         try:
             if self._closed:
                 raise DrainingError("the daemon is shutting down")
             principal = self._guard.principal(MODEL_INFER, exchange.head)
-            request = tensors.decode(data)
+            if len(data) > LARGE_BYTES:
+                self.admission.admit(NORMAL, 0, len(data))
+        except RequestError as error:
+            self._refuse(None, error, begun, exchange)
+            return
+        read = partial(self._read, principal, begun)
+        if len(data) > LARGE_BYTES:
+            self._decoder.submit(attempt, read, data, exchange)
+        else:
+            read(data, exchange)
+
+    def _read(self, principal: Principal, begun: float, data: bytes, exchange: Exchange) -> None:
+        choice: Choice | None = None
+        try:
+            request = self._decode(data)
             self._guard.check(principal, MODEL_INFER, request.model, exchange.head)
             while True:
                 installed = self._installed
@@ -137,6 +160,13 @@ class Pipeline:
                 return
         except RequestError as error:
             self._refuse(exchange, choice, begun, error)
+
+    def _decode(self, data: bytes) -> InferRequest:
+        try:
+            return tensors.decode(data)
+        finally:
+            if len(data) > LARGE_BYTES:
+                self.admission.release(0, len(data))
 
     def _submit(self, inference: _Inference) -> None:
         request, lane = inference.request, inference.lane
@@ -254,7 +284,13 @@ class Pipeline:
         if isinstance(outcome, RequestError):
             self._refuse(exchange, choice, begun, outcome, waiting)
             return
-        exchange.answer(lane.form.encode(request, outcome, _timing(request, waiting)))
+        try:
+            answer = lane.form.encode(request, outcome, _timing(request, waiting))
+        except Exception:  # noqa: BLE001 -- whatever a model gives that no message can carry, its caller is told
+            self._refuse(exchange, choice, begun, ModelFailedError("what the model gave does not fit into an answer"), waiting)
+            _log.exception("an answer could not be written")
+            return
+        exchange.answer(answer)
         self._ended(exchange, choice, begun, "OK", waiting)
         for shadow in choice.shadows:
             self._copy(inference, shadow)

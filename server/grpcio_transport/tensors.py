@@ -240,9 +240,9 @@ def _dtype(tensor: pb.ModelInferRequest.InferInputTensor) -> np.dtype[np.generic
 
 
 def _shape(tensor: pb.ModelInferRequest.InferInputTensor) -> tuple[int, ...]:
+    if len(tensor.shape) > _MAX_DIMENSIONS:
+        raise InputMismatchError(f"input {tensor.name!r} has {len(tensor.shape)} dimensions, at most {_MAX_DIMENSIONS} are taken")
     shape = tuple(tensor.shape)
-    if len(shape) > _MAX_DIMENSIONS:
-        raise InputMismatchError(f"input {tensor.name!r} has {len(shape)} dimensions, at most {_MAX_DIMENSIONS} are taken")
     if shape and min(shape) < 0:
         raise InputMismatchError(f"input {tensor.name!r} has shape {list(shape)}: a size is negative")
     return shape

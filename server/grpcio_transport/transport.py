@@ -84,7 +84,8 @@ class GrpcioTransport:
     def counters(self) -> Counters:
         """See `Transport.counters`."""
         queued = {key: lane.batcher.queue_rows for key, lane in self._pipeline.lanes.items()}
-        return self._counters.snapshot(queued, {key: counter.counts() for key, counter in self._pipeline.drift.items()})
+        drift = {key: counter.counts() for key, counter in self._pipeline.drift.items()}
+        return self._counters.snapshot(queued, drift, self._pipeline.admission.requests)
 
     def _fold(self) -> None:
         while not self._stopped.wait(FOLD_SECONDS):
