@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from rich.console import Console
-
 from clients.demo.programs import ProgramError
 from tests.load import changes, figures, latency, observing, programs, replicas, swaps, throughput
 from tests.load.figures import Figure
@@ -51,8 +49,8 @@ def daemon(only: Sequence[str], seconds: float, json: Path | None, *, write: boo
     os.sched_setaffinity(0, {programs.cores()[1]})  # this process is the load
     found: list[Figure] = []
     failed = False
-    with tempfile.TemporaryDirectory() as room, Console(stderr=True).status("") as status:
-        lab = Lab(Path(room), seconds, status.update)
+    with tempfile.TemporaryDirectory() as room:
+        lab = Lab(Path(room), seconds, _say)
         for name in only:
             try:
                 found += MEASURES[name](lab)
@@ -80,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     ours.add_argument("--write", action="store_true", help="write them to docs/performance.md too")
     ours.set_defaults(**everything)
     return parser
+
+
+def _say(what: str) -> None:
+    # Lines, not a spinner: a thread that redraws would stand in the way of the load that this process is.
+    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -31,7 +31,9 @@ def starting(lab: Lab) -> Iterator[Figure]:
         start = time.perf_counter()
         with programs.tidegate(lab.room, {"registry": str(lab.room / "starting")}, LARGE):
             taken.append(time.perf_counter() - start)
-    yield figures.under("start to ready, 10 MB model", max(taken), "s", 2, f"median {statistics.median(taken):.2f} s of {len(taken)} starts")
+    yield figures.under(
+        "start to ready, 10 MB model", max(taken), "s", 2, f"median {statistics.median(taken):.2f} s of {len(taken)} starts"
+    )
 
 
 def promoting(lab: Lab) -> Iterator[Figure]:
@@ -60,7 +62,7 @@ def _felt(served: Served, number: int, change: Callable[[], object]) -> float:
     """Seconds from the call of `change` to an answer of version `number`."""
     message = messages.request(LOGISTIC, messages.rows(1))
     with grpc.insecure_channel(served.address) as channel:
-        infer = channel.unary_unary(PATH, response_deserializer=pb.ModelInferResponse.FromString)
+        infer = channel.unary_unary(PATH, request_serializer=bytes, response_deserializer=pb.ModelInferResponse.FromString)
         infer(message, timeout=GIVE_UP_SECONDS)
         start = time.perf_counter()
         change()

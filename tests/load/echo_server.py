@@ -1,5 +1,6 @@
-"""The control: a bare synchronous gRPC server, bytes in, bytes out. `python -m tests.load.echo_server BYTES` answers every ModelInfer with that
-many bytes. What it reaches is what grpcio leaves to a server that does nothing.
+"""The control: a bare synchronous gRPC server, bytes in, bytes out. What it reaches is what grpcio leaves to a server that does nothing.
+
+`python -m tests.load.echo_server BYTES` answers every ModelInfer with that many bytes.
 """
 
 import signal

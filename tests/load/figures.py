@@ -1,4 +1,4 @@
-"""What a figure is and how figures are shown: a table, JSON, the daemon's part of docs/performance.md. How they are measured is said by others."""
+"""What a figure is and how figures are shown: a table, JSON, a part of docs/performance.md. How they are measured is said elsewhere."""
 
 import json
 import math
@@ -32,7 +32,7 @@ class Figure:
         """The value to three figures, or whole where it is large."""
         if math.isnan(self.value):
             return "nothing"
-        number = f"{self.value:,.0f}" if abs(self.value) >= 100 or self.value == int(self.value) else f"{self.value:.3g}"  # noqa: PLR2004
+        number = f"{self.value:,.0f}" if abs(self.value) >= 100 or self.value == int(self.value) else f"{self.value:.3g}"
         return f"{number} {self.unit}".strip()
 
 

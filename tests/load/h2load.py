@@ -1,4 +1,4 @@
-"""Runs h2load and reads what it prints. It knows HTTP alone, where a refusal by gRPC is a success: so the bytes of the answers are counted too."""
+"""Runs h2load and reads what it prints. It knows HTTP alone, where a refusal by gRPC is a success: so bytes of answers are counted too."""
 
 import os
 import re
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.load.programs import cores, on_cores
 from tests.load.messages import PATH, framed
+from tests.load.programs import cores, on_cores
 
 DEBIAN = Path(__file__).parents[2] / ".venv" / "debian"
 PILOT_REQUESTS = 1_024
@@ -49,7 +49,7 @@ class Target:
 
 
 def rate(target: Target, seconds: float, on: Sequence[int] | None = None) -> Measured:
-    """A run of about `seconds` from the cores `on` (by default that of the load), after one that warms up and tells how many requests that is.
+    """A run of about `seconds` from the cores `on` (by default that of the load), after a short one that tells how many requests that is.
 
     Raises:
         LoadError: see `run`.
@@ -68,7 +68,17 @@ def run(target: Target, requests: int, on: Sequence[int] | None = None) -> Measu
     with tempfile.NamedTemporaryFile() as body:
         body.write(framed(target.message))
         body.flush()
-        command = [program, "-n", str(requests), "-c", str(target.connections), "-m", str(target.in_flight // target.connections), "-t", "1"]
+        command = [
+            program,
+            "-n",
+            str(requests),
+            "-c",
+            str(target.connections),
+            "-m",
+            str(target.in_flight // target.connections),
+            "-t",
+            "1",
+        ]
         command += ["-d", body.name, "-H", "te: trailers", "-H", "content-type: application/grpc", f"http://{target.address}{PATH}"]
         before = _children_seconds()
         with on_cores(*(on or cores()[1:])):
@@ -88,7 +98,9 @@ def parse(printed: str, requests: int, answer_bytes: int, cpu_seconds: float) ->
     if succeeded is None or seconds is None or received is None:
         raise LoadError(f"h2load did not do its work: {' '.join(printed.split())[-300:]}")
     if int(succeeded[1]) != requests or int(received[1]) != requests * len(framed(bytes(answer_bytes))):
-        raise LoadError(f"of {requests} requests {succeeded[1]} were answered, with {received[1]} bytes; each should have {answer_bytes} and 5")
+        raise LoadError(
+            f"of {requests} requests {succeeded[1]} were answered, with {received[1]} bytes; each should have {answer_bytes} and 5"
+        )
     return Measured(requests, float(seconds[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}[seconds[2]], cpu_seconds)
 
 
@@ -96,11 +108,10 @@ def _program() -> tuple[str, dict[str, str]]:
     """Debian's h2load, as installed or as tests/debian-packages.sh has unpacked it, and the environment in which it finds its libraries."""
     if installed := shutil.which("h2load"):
         return installed, dict(os.environ)
-    room = Path(os.environ.get("TIDEGATE_BENCH_DEBIAN", DEBIAN))
-    program = room / "usr" / "bin" / "h2load"
+    program = DEBIAN / "usr" / "bin" / "h2load"
     if not program.exists():
         raise LoadError("no h2load: install Debian's nghttp2-client, or let `sh tests/debian-packages.sh` unpack it below .venv/debian")
-    libraries = ":".join(str(place) for place in (room / "usr" / "lib").glob("*-linux-gnu"))
+    libraries = ":".join(str(place) for place in (DEBIAN / "usr" / "lib").glob("*-linux-gnu"))
     return str(program), {**os.environ, "LD_LIBRARY_PATH": libraries}
 
 

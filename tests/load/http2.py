@@ -26,8 +26,11 @@ CONNECT_SECONDS = 5.0
 REFILL = 1 << 24
 """Bytes of answers after which the server's window is filled again; so little of 2 GiB that it is never near its end."""
 
-UNKNOWN = 2
-"""The gRPC status of an answer that states none, and of a stream that was reset"""
+UNKNOWN, INTERNAL = 2, 13
+RESET_STATUS = {0x8: 1, 0xB: 8, 0xC: 7}
+"""What the gRPC protocol makes of the error code of a reset stream: CANCELLED, RESOURCE_EXHAUSTED, PERMISSION_DENIED, else INTERNAL"""
+REFUSED_STREAM = -7
+"""Stands for the status of a request that the server has not looked at and that its client may send again, as all clients of gRPC do"""
 
 Answer: TypeAlias = tuple[int, int, bytes]
 """Number of the request on its connection (0, 1, 2 ...), gRPC status, gRPC-framed message"""
@@ -86,10 +89,10 @@ class StatusReader:
     def status(self, block: bytes) -> int:
         """The gRPC status of a last block of headers."""
         place = block.find(self.plain)
-        if place >= 0 and 0x30 <= block[place + len(self.plain)] <= 0x39:  # noqa: PLR2004 -- one digit, the texts around it may differ
+        if place >= 0 and 0x30 <= block[place + len(self.plain)] <= 0x39:
             return block[place + len(self.plain)] - 0x30
         if block not in self.known:
-            if len(self.known) > 1024:  # noqa: PLR2004 -- texts that are never the same twice must not fill the memory
+            if len(self.known) > 1024:  # texts that are never the same twice must not fill the memory
                 self.known.clear()
             headers = dict(Decoder().decode(block, raw=True))
             self.known[block] = int(headers.get(b"grpc-status", UNKNOWN))
@@ -103,7 +106,7 @@ class Connection:
         """Connect to HOST:PORT and agree on settings.
 
         Raises:
-            OSError: if nobody listens.
+            OSError: if nobody listens, or who does is silent.
             UnsupportedError: if a request is larger than the server's first windows.
         """
         host, _, port = address.rpartition(":")
@@ -129,7 +132,9 @@ class Connection:
         while not self._agreed and not self.closed:
             self.receive()
             self.flush()
-        self._socket.setblocking(False)
+        if self.closed:
+            raise ConnectionError("the server did not agree on settings")
+        self._socket.settimeout(0)
         if self._request.body > min(self._limits[INITIAL_WINDOW_SIZE], self._limits[MAX_FRAME_SIZE]):
             raise UnsupportedError(f"a request of {self._request.body} bytes does not fit the first window of {self._limits}")
 
@@ -207,7 +212,15 @@ class Connection:
             number, body = stream >> 1, self._bodies.pop(stream, b"")
             if number in self._waiting:  # a stream that has its answer may still be reset
                 self._waiting.remove(number)
-                answers.append((number, self._reader.status(payload) if kind == HEADERS else UNKNOWN, body))
+                answers.append((number, self._status(kind, payload), body))
+
+    def _status(self, kind: int, payload: bytes) -> int:
+        if kind == HEADERS:
+            return self._reader.status(payload)
+        if kind == DATA:
+            return UNKNOWN
+        code = int.from_bytes(payload, "big")
+        return REFUSED_STREAM if code == 0x7 else RESET_STATUS.get(code, INTERNAL)
 
     def _granted(self, size: int) -> None:
         """Give back to the server's window what was taken out of it. The windows of streams are larger than any answer."""

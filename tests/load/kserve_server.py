@@ -1,4 +1,4 @@
-"""KServe's Python server with the model class that its documentation shows, here for ONNX Runtime. Run in the peers' environment, never imported.
+"""KServe's Python server with the model class that its documentation shows. Run in the peers' environment, never imported.
 
 `python kserve_server.py MODEL.onnx --model_name NAME --grpc_port PORT ...`
 """

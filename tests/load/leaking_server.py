@@ -16,7 +16,7 @@ def _leaking_install(transport: GrpcioTransport, table: RoutingTable) -> None:
     _install(transport, table)
 
 
-GrpcioTransport.install = _leaking_install  # type: ignore[method-assign]
+GrpcioTransport.install = _leaking_install  # type: ignore[method-assign,assignment]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The requests of the load: one FP32 tensor `numeric` [n, 20], raw, seeded; as protobuf and as gRPC frames it. Who sends it is not known here."""
+"""The requests of the load: one FP32 tensor `numeric` [n, 20], raw, seeded; as protobuf and as gRPC frames it. Nothing is sent here."""
 
 import struct
 
@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.bundle import NUMERIC
-from tests.load.models import FEATURES
 from tidegate_protos import inference_pb2 as pb
 
+FEATURES = 20
 PATH = "/inference.GRPCInferenceService/ModelInfer"
 
 

@@ -1,4 +1,4 @@
-"""The models that are measured, trained here with a seed: a logistic regression of 20 features, gradient boosting of 100 trees, and one of 10 MB.
+"""The models that are measured, trained here with a seed: logistic regression of 20 features, boosting of 100 trees, and one of 10 MB.
 
 Registered as training registers them: exported by it, with golden rows and, where drift is to be counted, a profile.
 """
@@ -18,10 +18,10 @@ from registry import bundle
 from registry.bundle import NUMERIC, Signature, TensorSpec
 from registry.profile import Profile, categorical_feature, numeric_feature
 from registry.registry import Registry
+from tests.load.messages import FEATURES
 from training import onnx_export
 from training.dataset import Rows
 
-FEATURES = 20
 REFERENCE_ROWS = 2_000
 TREES = 100
 CLASSES = ("no", "yes")
@@ -96,16 +96,16 @@ def register_large(registry: Registry, model: str, megabytes: int = 10) -> int:
     random = np.random.default_rng(0)
     wide, narrow = (random.standard_normal(shape).astype(np.float32) / width for shape in ((FEATURES, width), (width, 1)))
     nodes = [helper.make_node("MatMul", [NUMERIC, "wide"], ["hidden"]), helper.make_node("MatMul", ["hidden", "narrow"], ["score"])]
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, size]) for name, size in ((NUMERIC, FEATURES), ("score", 1))
-    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, size]) for name, size in ((NUMERIC, FEATURES), ("score", 1))]
     weights = [numpy_helper.from_array(wide, "wide"), numpy_helper.from_array(narrow, "narrow")]
     graph = helper.make_graph(nodes, "bench", ends[:1], ends[1:], weights)
     large: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     rows = random.standard_normal((GOLDEN_ROWS, FEATURES)).astype(np.float32)
     files = {
         bundle.MODEL: bytes(large.SerializeToString()),
-        bundle.SIGNATURE: Signature((TensorSpec(NUMERIC, "FP32", (-1, FEATURES), COLUMNS),), (TensorSpec("score", "FP32", (-1, 1)),)).encode(),
+        bundle.SIGNATURE: Signature(
+            (TensorSpec(NUMERIC, "FP32", (-1, FEATURES), COLUMNS),), (TensorSpec("score", "FP32", (-1, 1)),)
+        ).encode(),
         bundle.GOLDEN: _archive({f"input.{NUMERIC}": rows, "output.score": rows @ wide @ narrow}),
     }
     return registry.register(model, files, {}, actor=ACTOR, reason="to be loaded")

@@ -1,7 +1,7 @@
-"""Load that does not wait for answers: requests are sent at the times of a Poisson process, and each one's latency is counted from the time
-it was meant to be sent, so that a server that stalls cannot slow the load down and hide its stall.
+"""Load that does not wait for answers, so that a server that stalls cannot slow it down and hide its stall.
 
-Every latency is kept, so percentiles are exact. Deadlines are the callers': what could not be sent before its deadline is held back.
+Requests are sent at the times of a Poisson process, and the latency of each counts from the time it was meant to be sent. Every latency is
+kept, so percentiles are exact. Deadlines are the callers': what could not be sent before its deadline is held back.
 """
 
 import gc
@@ -16,24 +16,28 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.load.http2 import Connection, Template
+from tests.load.http2 import REFUSED_STREAM, Connection, Template
 
 Seconds = NDArray[np.float64]
 
 HELD_BACK, UNANSWERED = -2, -1
 """What stands for the gRPC status of a request that was not sent, and of one that was never answered"""
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.0
 """How long after the last deadline an answer is still waited for"""
+
+HELD_SECONDS = 0.001
+"""How soon a request for which there was no room is tried again"""
 
 REFUSED = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
-_NAMES = {HELD_BACK: "HELD_BACK", UNANSWERED: "UNANSWERED", **{code.value[0]: code.name for code in grpc.StatusCode}}  # type: ignore[misc]
+_UNAVAILABLE = 14
+_NAMES = {HELD_BACK: "HELD_BACK", UNANSWERED: "UNANSWERED", **{code.value[0]: code.name for code in grpc.StatusCode}}
 
 
 @dataclass(frozen=True)
 class Load:
-    """`rate` requests a second on average for `seconds`, each of which is worth nothing `deadline` seconds after it was meant to be sent."""
+    """`rate` requests a second on average for `seconds`; each is worth nothing `deadline` seconds after it was meant to be sent."""
 
     rate: float
     seconds: float
@@ -51,7 +55,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of every request: when it was to be sent, was sent and answered [n], in seconds from the start (NaN: never), its status [n].
+    """What became of every request: when it was to be sent, was sent and answered [n] in seconds (NaN: never), its status [n].
 
     `bodies` counts the answers with status OK by their gRPC-framed bytes.
     """
@@ -62,6 +66,8 @@ class Outcome:
     answered: Seconds
     status: NDArray[np.int8]
     bodies: Counter[bytes]
+    sent_again: int
+    """Times that a stream was refused unseen, which a client answers by sending the request again"""
 
     @property
     def by_status(self) -> dict[str, int]:
@@ -76,18 +82,20 @@ class Outcome:
     @property
     def accepted(self) -> Seconds:
         """Latencies of the requests answered OK, from when they were meant to be sent."""
-        return (self.answered - self.intended)[self.status == 0]
+        latencies: Seconds = (self.answered - self.intended)[self.status == 0]
+        return latencies
 
     @property
     def refused(self) -> Seconds:
         """How long the server took to refuse each of those it refused, from when it was really sent."""
-        codes = [code.value[0] for code in REFUSED]  # type: ignore[misc]
+        codes = [code.value[0] for code in REFUSED]
         return (self.answered - self.sent)[np.isin(self.status, codes)]
 
     @property
     def lateness(self) -> Seconds:
         """How much later than meant requests were sent: the generator's own part in the latencies."""
-        return (self.sent - self.intended)[self.status != HELD_BACK]
+        late: Seconds = (self.sent - self.intended)[self.status != HELD_BACK]
+        return late
 
     @property
     def goodput(self) -> float:
@@ -128,8 +136,13 @@ class _Run:
     connections: list[Connection]
     load: Load
     head: int = 0
-    """The first request that is neither sent nor held back"""
+    """The first request that was never sent and is not held back"""
+    waiting: int = 0
+    """Requests sent and not answered"""
+    sent_again: int = 0
     bodies: Counter[bytes] = field(default_factory=Counter)
+    again: list[int] = field(default_factory=list)
+    """Requests to send a second time"""
 
     def __post_init__(self) -> None:
         self.intended = self.load.schedule()
@@ -137,40 +150,43 @@ class _Run:
         self.answered = np.full_like(self.intended, np.nan)
         self.status = np.full(len(self.intended), HELD_BACK, np.int8)
         self.places: list[list[int]] = [[] for _ in self.connections]
-        self.waiting = 0
 
     def outcome(self) -> Outcome:
         start = time.perf_counter()
         end = self.load.seconds + self.load.deadline + GRACE_SECONDS
-        while (now := time.perf_counter() - start) < end and (self.head < len(self.intended) or self.waiting):
+        while (now := time.perf_counter() - start) < end and (self.head < len(self.intended) or self.waiting or self.again):
             due = int(np.searchsorted(self.intended, now, side="right"))
-            self.head = max(self.head, int(np.searchsorted(self.intended, now - self.load.deadline)))
-            if due > self.head:
-                self._send(due, now)
+            expired = int(np.searchsorted(self.intended, now - self.load.deadline))
+            self.head = max(self.head, expired)
+            self.again = [place for place in self.again if place >= expired]
+            if due > self.head or self.again:
+                self._send(np.array([*self.again, *range(self.head, due)]), now)
             self._wait(now, due)
             self._receive(start)
-        return Outcome(self.load, self.intended, self.sent, self.answered, self.status, self.bodies)
+        return Outcome(self.load, self.intended, self.sent, self.answered, self.status, self.bodies, self.sent_again)
 
-    def _send(self, due: int, now: float) -> None:
+    def _send(self, pending: NDArray[np.int64], now: float) -> None:
         """Spread what is due over the connections, beginning with another one each time."""
-        for turn in range(len(self.connections)):
-            place = (self.head + turn) % len(self.connections)
-            share = -(-(due - self.head) // (len(self.connections) - turn))
-            number = min(share, self.connections[place].room)
-            if number:
-                chosen = slice(self.head, self.head + number)
+        taken, turns = 0, len(self.connections)
+        for turn in range(turns):
+            connection = (self.head + turn) % turns
+            chosen = pending[taken : taken + min(-(-(len(pending) - taken) // (turns - turn)), self.connections[connection].room)]
+            if chosen.size:
                 self.sent[chosen], self.status[chosen] = now, UNANSWERED
-                self.places[place].extend(range(self.head, self.head + number))
-                self.connections[place].send(self.intended[chosen] + self.load.deadline - now)
-                self.head += number
-                self.waiting += number
+                self.places[connection].extend(chosen.tolist())
+                self.connections[connection].send(self.intended[chosen] + self.load.deadline - now)
+                taken += len(chosen)
+        self.waiting += taken
+        old = min(taken, len(self.again))
+        del self.again[:old]
+        self.head += taken - old
 
     def _wait(self, now: float, due: int) -> None:
         """Until the next request is due, or the server can be read or, where bytes wait, written to."""
-        following = self.intended[due] - now if due < len(self.intended) else self.load.deadline
+        seconds = self.intended[due] - now if due < len(self.intended) else self.load.deadline
+        if due > self.head or self.again:  # no room: it may come with any answer, and what waits for it expires
+            seconds = min(seconds, HELD_SECONDS)
         alive = [connection for connection in self.connections if not connection.closed]
-        # What is held back for lack of room may be sent when an answer or a window comes, and expires in a while.
-        seconds = min(following, 0.001) if due > self.head else following
         blocked = [connection for connection in alive if connection.blocked]
         # Not a selector of epoll, whose timeouts are whole milliseconds.
         self.readable, writable, _ = select.select(alive, blocked, [], max(0.0, seconds))
@@ -182,9 +198,15 @@ class _Run:
         for places, connection in zip(self.places, self.connections, strict=True):
             if connection in self.readable:
                 for number, status, body in connection.receive():
-                    place = places[number]
-                    self.answered[place], self.status[place] = now, status
-                    self.waiting -= 1
-                    if status == 0:
-                        self.bodies[body] += 1
+                    self._answered(places[number], status, body, now)
                 connection.flush()
+
+    def _answered(self, place: int, status: int, body: bytes, now: float) -> None:
+        self.waiting -= 1
+        if status == REFUSED_STREAM:
+            self.again.append(place)
+            self.sent_again += 1
+            status = _UNAVAILABLE
+        self.answered[place], self.status[place] = now, status
+        if status == 0:
+            self.bodies[body] += 1

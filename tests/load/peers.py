@@ -5,7 +5,6 @@ it faster it is tried both ways, and the faster one counts.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from tests.load.lab import LOGISTIC
 from tests.load.models import Trained
 from tests.load.programs import Served
 
-ENVIRONMENTS = Path(os.environ.get("TIDEGATE_BENCH_ENVIRONMENTS", Path(__file__).parents[2] / ".venv"))
+ENVIRONMENTS = Path(__file__).parents[2] / ".venv"
 
 
 @dataclass(frozen=True)
@@ -77,5 +76,18 @@ def kserve(trained: Trained, room: Path) -> Peer:
     http, grpc = programs.free_port(), programs.free_port()
     quiet = ("--configure_logging", "false", "--enable_latency_logging", "false")
     script = Path(__file__).with_name("kserve_server.py")
-    command = ("-P", str(script), str(model), "--model_name", LOGISTIC, "--http_port", str(http), "--grpc_port", str(grpc), "--workers", "1", *quiet)
+    command = (
+        "-P",
+        str(script),
+        str(model),
+        "--model_name",
+        LOGISTIC,
+        "--http_port",
+        str(http),
+        "--grpc_port",
+        str(grpc),
+        "--workers",
+        "1",
+        *quiet,
+    )
     return Peer("KServe", 2.3, ENVIRONMENTS / "peers" / "bin" / "python", {"one worker": command}, {"one worker": grpc})

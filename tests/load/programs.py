@@ -23,7 +23,7 @@ READY_SECONDS = 60.0
 
 
 def cores() -> tuple[int, int]:
-    """The core of the server and the core of the load: the first and the last that this process may use, the same where there is but one."""
+    """The core of the server and that of the load: the first and the last that this process may use, the same where there is but one."""
     allowed = sorted(_ALLOWED)
     return allowed[0], allowed[-1]
 
@@ -62,7 +62,8 @@ class Served:
             grpc.RpcError: if it is not OK.
         """
         with grpc.insecure_channel(self.address) as channel:
-            return channel.unary_unary(PATH)(message, timeout=10)  # type: ignore[no-any-return]
+            call = channel.unary_unary(PATH, request_serializer=bytes, response_deserializer=bytes)
+            return bytes(call(message, timeout=10))
 
     def is_ready(self, model: str) -> bool:
         """Whether it answers and serves this model."""
@@ -120,7 +121,9 @@ def foreign(command: Sequence[str], port: int, model: str, log: Path) -> Iterato
         process = subprocess.Popen(command, stdout=output, stderr=output, text=True, start_new_session=True, env=environment)
     served = Served(Program(process, "", log), f"127.0.0.1:{port}")
     try:
-        wait_until(lambda: process.poll() is not None or served.is_ready(model), f"{command[0]} is not ready; {log} says why", READY_SECONDS)
+        wait_until(
+            lambda: process.poll() is not None or served.is_ready(model), f"{command[0]} is not ready; {log} says why", READY_SECONDS
+        )
         if process.poll() is not None:
             raise ProgramError(f"{command[0]} ended: {log.read_text(encoding='utf-8')[-1000:]}")
         yield served

@@ -17,7 +17,9 @@ CONNECTIONS = 32
 def second_replica(lab: Lab) -> Iterator[Figure]:
     """Requests a second for each core that the daemon had, of two replicas beside one."""
     if not daemon_knows(FLAG) or len(set(cores())) == 1:
-        yield Figure("a second replica on a second core", float("nan"), "x", "at least 1.7 x", note="no --replicas in this daemon, or one core")
+        yield Figure(
+            "a second replica on a second core", float("nan"), "x", "at least 1.7 x", note="no --replicas in this daemon, or one core"
+        )
         return
     lab.say("one replica on one core")
     alone, _ = _rate(lab, 1)

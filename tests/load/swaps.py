@@ -67,7 +67,8 @@ def swapping(lab: Lab) -> Iterator[Figure]:
     traffic, resident = _swapped(lab, registry, "server", SWAPS)
     good = traffic.statuses["OK"]
     wrong = sum(number for body, number in traffic.bodies.items() if not _is_right(body, references))
-    note = f"{good:,} OK at {LOAD.rate:g} /s, by {len({_version(body) for body in traffic.bodies})} versions"
+    statuses = ", ".join(f"{number:,} {name}" for name, number in traffic.statuses.items())
+    note = f"at {LOAD.rate:g} /s: {statuses}; by {len({_version(body) for body in traffic.bodies})} versions"
     yield figures.none_of(f"{SWAPS:,} hot swaps under load: failed", traffic.sent - good, note)
     yield figures.none_of("  answers that are not their version's", wrong)
     yield figures.under("  memory for each 100 swaps", slope(resident), "MiB", BAR, f"{resident[-1] / MIB:.0f} MiB in the end")
@@ -91,7 +92,7 @@ def _swapped(lab: Lab, registry: Registry, module: str, swaps: int) -> tuple[Tra
         grpc.insecure_channel(served.address) as channel,
         _traffic(served, message) as traffic,
     ):
-        infer = channel.unary_unary(PATH, response_deserializer=pb.ModelInferResponse.FromString)
+        infer = channel.unary_unary(PATH, request_serializer=bytes, response_deserializer=pb.ModelInferResponse.FromString)
         resident = []
         for _ in range(swaps):
             number = (registry.state(LOGISTIC).production or 0) % VERSIONS + 1

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator
 
-from tests.load import figures, h2load, peers, programs, messages
-from tests.load.figures import Figure
-from tests.load.lab import BOOSTING, LOGISTIC, Lab, reconciled
-from tests.load.peers import Peer
-from tests.load.programs import cores, on_cores
 from registry.bundle import NUMERIC
 from server.onnx_engine import OnnxEngine
+from tests.load import figures, h2load, messages, peers, programs
+from tests.load.figures import Figure
+from tests.load.lab import BOOSTING, LOGISTIC, TURNS, Lab, reconciled
+from tests.load.peers import Peer
+from tests.load.programs import cores, on_cores
 
 ROWS = 64
 
@@ -52,7 +52,7 @@ def many_rows(lab: Lab) -> Iterator[Figure]:
     with lab.daemon() as served:
         target = lab.target(served, BOOSTING, ROWS)
         pairs = []
-        for _ in range(lab.turns):
+        for _ in range(TURNS):
             lab.say("64-row requests: the daemon and ONNX Runtime in process")
             pairs.append((reconciled(served, target, lab.seconds).rate * ROWS, _in_process(lab, ROWS)))
     ours, alone = (sorted(rates)[len(rates) // 2] for rates in zip(*pairs, strict=True))
