@@ -17,6 +17,7 @@ from typing import TypeAlias
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from registry.bundle import NUMERIC
 from registry.registry import Registry
@@ -41,6 +42,8 @@ MIB = 1 << 20
 BAR = 1.0
 TOLERANCE = 1e-6
 """The same row rounds otherwise in a batch of another size; the versions differ by much more"""
+BURST = Load(rate=10_000.0, seconds=0.5, deadline=2.0)
+"""Before anything is measured: every thread that the daemon may have has worked, and has its memory"""
 GIVE_UP_SECONDS = 10.0
 
 References: TypeAlias = dict[str, tuple[bytes, NDArray[np.float32]]]
@@ -78,9 +81,11 @@ def swapping(lab: Lab) -> Iterator[Figure]:
 
 
 def slope(resident: NDArray[np.float64]) -> float:
-    """MiB that memory grows for each 100 swaps: a line through what was resident, in bytes, after each swap but the first ones."""
-    settled = resident[int(len(resident) * WARM_UP) :]
-    return float(np.polyfit(np.arange(len(settled)), settled, 1)[0]) * 100 / MIB
+    """MiB that memory grows for each 100 swaps: a line through what was resident, in bytes, after each swap but the first ones.
+
+    The line of Theil and Sen, which moments with one more version in memory do not tilt.
+    """
+    return float(stats.theilslopes(resident[int(len(resident) * WARM_UP) :]).slope) * 100 / MIB
 
 
 def _swapped(lab: Lab, registry: Registry, module: str, swaps: int) -> tuple[Traffic, NDArray[np.float64]]:
@@ -118,6 +123,7 @@ def _traffic(served: Served, message: bytes) -> Iterator[Traffic]:
     """Open loops, one after the other, for as long as the block lasts; the last one is waited for."""
     traffic, stopped = Traffic(), threading.Event()
     request = http2.template(PATH, message)
+    open_loop.run(served.address, request, BURST)
 
     def keep_on() -> None:
         while not stopped.is_set():
