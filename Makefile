@@ -22,8 +22,8 @@ demo: .venv/.demo ## train, promote, serve and swap on real data (KEEP=1 leaves 
 test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched ## every test but the load tests
 	@$(BIN)/pytest
 
-bench: .venv/.dev ## figures of the registry on this machine, each with its bar
-	@$(BIN)/python -m tests.load.registry_bench
+bench: .venv/.dev .venv/peers/.installed .venv/mlserver/.installed .venv/debian/.fetched ## figures of registry and daemon on this machine, each with its bar
+	@$(BIN)/python -m tests.load
 
 lint: .venv/.dev ## ruff, mypy strict, import contracts, generated code up to date
 	$(BIN)/ruff check $(SOURCES)
@@ -70,4 +70,10 @@ $(UV): requirements/uv.txt
 .venv/peers/.installed: $(UV) requirements/peers.txt
 	@$(UV) venv --quiet --clear --python $(BIN)/python .venv/peers
 	@$(UV) pip install --quiet --python .venv/peers/bin/python --require-hashes -r requirements/peers.txt
+	@touch $@
+
+# MLServer is another server to measure beside ours, and wants an older FastAPI than KServe.
+.venv/mlserver/.installed: $(UV) requirements/mlserver.txt
+	@$(UV) venv --quiet --clear --python $(BIN)/python .venv/mlserver
+	@$(UV) pip install --quiet --python .venv/mlserver/bin/python --require-hashes -r requirements/mlserver.txt
 	@touch $@

@@ -14,4 +14,5 @@ for extra in server control-plane training; do
 done
 compile requirements/demo.txt pyproject.toml requirements/demo.in --extra server --extra control-plane --extra training -c requirements/dev.txt
 compile requirements/peers.txt requirements/peers.in
+compile requirements/mlserver.txt requirements/mlserver.in
 compile requirements/uv.txt requirements/uv.in

@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     """Allow metrics on an address that is not loopback: they have no TLS and no authentication"""
     max_metadata_bytes: int = Field(default=16 << 10, ge=1024, le=1 << 20)
     """Largest metadata of one call"""
-    max_streams: int = Field(default=1024, ge=1, le=1 << 20)
-    """Most calls at once on one connection; further ones wait at the client"""
+    max_streams: int = Field(default=16_384, ge=1, le=1 << 20)
+    """Most calls at once on one connection, more than any caller means: at the limit grpcio does not hold calls back but loses some"""
     max_connection_age: float = Field(default=300.0, ge=0, le=DAY_SECONDS)
     """Seconds, give or take a tenth, after which a client is asked to connect anew, be it to another replica; 0: never"""
     max_connection_age_grace: float = Field(default=60.0, gt=0, le=1e6)

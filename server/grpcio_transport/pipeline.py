@@ -136,7 +136,7 @@ class Pipeline:
             if len(data) > LARGE_BYTES:
                 self.admission.admit(NORMAL, 0, len(data))
         except RequestError as error:
-            self._refuse(None, error, begun, exchange)
+            self._refuse(exchange, None, begun, error)
             return
         read = partial(self._read, principal, begun)
         if len(data) > LARGE_BYTES:

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.bundle import Signature, TensorSpec
-from registry.profile import CategoricalFeature, Feature, NumericFeature, Profile, categorical_feature, numeric_feature
+from registry.profile import CategoricalFeature, Feature, Profile, categorical_feature, numeric_feature
+from registry.route import STABLE
 from server.engine import Columns
 from server.grpcio_transport import drift
 from server.grpcio_transport.batcher import Batch
 from server.grpcio_transport.drift import DriftCounter
 from server.grpcio_transport.fair_queue import NORMAL, Piece, Waiting
+from server.grpcio_transport.router import DIRECT
 
 CLASSES = ("no", "yes")
 SIGNATURE = Signature(
@@ -53,7 +55,8 @@ def batch(parts: list[tuple[list[Row], bool]]) -> Batch:
     pieces = []
     for given_rows, counted in parts:
         inputs, _ = columns(given_rows)
-        waiting = Waiting(inputs, len(given_rows), (), ("probabilities",), "a", NORMAL, 0.0, 0.0, lambda _, __: None, counted)
+        arm = STABLE if counted else DIRECT
+        waiting = Waiting(inputs, len(given_rows), (), ("probabilities",), "a", NORMAL, 0.0, 0.0, lambda _, __: None, "1", arm)
         pieces.append(Piece(waiting, inputs, 0, len(given_rows)))
     inputs, outputs = columns([row for given_rows, _ in parts for row in given_rows])
     return Batch(pieces, inputs, outputs, sum(len(given_rows) for given_rows, _ in parts), 0.0, 0.0)
@@ -84,7 +87,7 @@ def test_counts_are_those_of_a_slow_reference(batches: list[list[tuple[list[Row]
     got = counter.counts()
     assert got.rows == len(seen)
     expected = [
-        *[slowly(PROFILE.inputs[place], [row[place] for row in seen]) for place in range(3)],
+        *[slowly(PROFILE.inputs[place], [float(row[place]) for row in seen]) for place in range(3)],
         slowly(PROFILE.inputs[3], [row[3] for row in seen]),
         slowly(PROFILE.predictions[0], [row[4] for row in seen]),
         # Of two that are alike the first is the class, as argmax has it; the other column is one minus it in single precision.

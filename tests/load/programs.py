@@ -1,0 +1,138 @@
+"""Programs under load: started on the cores that are theirs, waited for, ended by their process. What they are is said by the figures."""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from clients.demo.programs import Program, ProgramError, start
+from tests.daemons import wait_until
+from tests.exposition import scrape
+from tests.load.messages import PATH
+from tidegate_protos import inference_pb2 as pb
+from tidegate_protos import inference_pb2_grpc as pb_grpc
+
+READY_SECONDS = 60.0
+
+
+def cores() -> tuple[int, int]:
+    """The core of the server and that of the load: the first and the last that this process may use, the same where there is but one."""
+    allowed = sorted(_ALLOWED)
+    return allowed[0], allowed[-1]
+
+
+_ALLOWED = os.sched_getaffinity(0)
+
+
+@contextlib.contextmanager
+def on_cores(*numbers: int) -> Iterator[None]:
+    """Run this thread, and let programs started meanwhile run, on these cores alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, numbers)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server under load: its process, its gRPC address HOST:PORT, and where its metrics are, one place for each replica."""
+
+    program: Program
+    address: str
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def pid(self) -> int:
+        """The process to look at."""
+        return self.program.process.pid
+
+    def infer(self, message: bytes) -> bytes:
+        """The answer to one serialised request, serialised.
+
+        Raises:
+            grpc.RpcError: if it is not OK.
+        """
+        with grpc.insecure_channel(self.address) as channel:
+            call = channel.unary_unary(PATH, request_serializer=bytes, response_deserializer=bytes)
+            return bytes(call(message, timeout=10))
+
+    def is_ready(self, model: str) -> bool:
+        """Whether it answers and serves this model."""
+        with grpc.insecure_channel(self.address) as channel:
+            try:
+                stub = pb_grpc.GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+                return bool(stub.ModelReady(pb.ModelReadyRequest(name=model), timeout=5).ready)
+            except grpc.RpcError:
+                return False
+
+    def counted(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels over all replicas, 0 where there is none yet."""
+        samples = [sample for place in self.metrics for sample in scrape(place)]
+        return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
+
+
+@contextlib.contextmanager
+def tidegate(
+    folder: Path, flags: Mapping[str, str], *models: str, module: str = "server", on: Sequence[int] | None = None
+) -> Iterator[Served]:
+    """The daemon with `flags` on free ports of loopback, once `models` are ready; `module` is what stands for it."""
+    given = {"grpc-address": "127.0.0.1:0", "metrics-address": "127.0.0.1:0", **flags}
+    arguments = [part for name, value in given.items() for part in (f"--{name}", value)]
+    with _running(module, arguments, folder / f"daemon-{time.monotonic_ns()}.log", on) as program:
+        address = re.search(r"listening on (\S+:\d+)", program.announcement)
+        assert address, program.announcement
+        served = Served(program, address[1], tuple(re.findall(r"http://[^\s,]+/metrics", program.announcement)))
+        for model in models:
+            wait_until(lambda model=model: served.is_ready(model), f"{model} is not ready", READY_SECONDS)  # type: ignore[misc]
+        yield served
+
+
+@contextlib.contextmanager
+def echo(folder: Path, answer_bytes: int) -> Iterator[Served]:
+    """The bare gRPC server, whose answers have that many bytes."""
+    with _running("tests.load.echo_server", [str(answer_bytes)], folder / "echo.log", None) as program:
+        yield Served(program, program.announcement.split()[-1])
+
+
+@contextlib.contextmanager
+def _running(module: str, arguments: Sequence[str], log: Path, on: Sequence[int] | None) -> Iterator[Program]:
+    with on_cores(*(on or cores()[:1])):
+        program = start(module, arguments, log)
+    try:
+        yield program
+    finally:
+        program.stop()
+
+
+@contextlib.contextmanager
+def foreign(command: Sequence[str], port: int, model: str, log: Path) -> Iterator[Served]:
+    """Another project's server, that says nothing when it listens: waited for until its model is ready."""
+    with on_cores(cores()[0]), log.open("w", encoding="utf-8") as output:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # ours is not theirs
+        process = subprocess.Popen(command, stdout=output, stderr=output, text=True, start_new_session=True, env=environment)
+    served = Served(Program(process, "", log), f"127.0.0.1:{port}")
+    try:
+        wait_until(
+            lambda: process.poll() is not None or served.is_ready(model), f"{command[0]} is not ready; {log} says why", READY_SECONDS
+        )
+        if process.poll() is not None:
+            raise ProgramError(f"{command[0]} ended: {log.read_text(encoding='utf-8')[-1000:]}")
+        yield served
+    finally:
+        served.program.stop()
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for servers that take no 0."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -1,0 +1,73 @@
+"""How many requests a second: of one row against a bare gRPC server and other projects' servers, of 64 rows against ONNX Runtime alone."""
+
+import time
+from collections.abc import Iterator
+
+from registry.bundle import NUMERIC
+from server.onnx_engine import OnnxEngine
+from tests.load import figures, h2load, messages, peers, programs
+from tests.load.figures import Figure
+from tests.load.lab import BOOSTING, LOGISTIC, TURNS, Lab, reconciled
+from tests.load.peers import Peer
+from tests.load.programs import cores, on_cores
+
+ROWS = 64
+
+
+def one_row(lab: Lab) -> Iterator[Figure]:
+    """Requests of one row for the logistic regression: the daemon and the bare server turn by turn, then the peers."""
+    with lab.daemon() as served:
+        ours = lab.target(served)
+        lab.say("1-row requests: the daemon's counters beside h2load's")
+        reconciled(served, ours, lab.seconds)
+        with programs.echo(lab.room, ours.answer_bytes) as echo:
+            lab.say("1-row requests: the daemon and a bare gRPC server")
+            rate, bare, share = lab.alternate(ours, h2load.Target(echo.address, ours.message, ours.answer_bytes))
+        yield Figure("1-row requests, 128 in flight", rate, "/s", note="every answer counted by the daemon too")
+        yield Figure("  a bare grpcio server, as many bytes", bare, "/s")
+        yield figures.at_least("  the daemon's share of that", 100 * share, "%", 60)
+        for peer in (peers.kserve(lab.trained[LOGISTIC], lab.room), peers.mlserver(lab.trained[LOGISTIC], lab.room)):
+            yield from _against(lab, ours, peer)
+
+
+def _against(lab: Lab, ours: h2load.Target, peer: Peer) -> Iterator[Figure]:
+    if peer.missing:
+        yield Figure(f"  {peer.name}", float("nan"), "/s", f"at most 1 / {peer.bar:g} of ours", met=False, note=peer.missing)
+        return
+    rates = {}
+    for way in peer.commands:
+        lab.say(f"1-row requests: {peer.name}, {way}")
+        with peer.start(way, lab.room) as theirs:
+            rates[way] = h2load.rate(lab.target(theirs), lab.seconds).rate
+    best = max(rates, key=lambda way: rates[way])
+    lab.say(f"1-row requests: the daemon and {peer.name}, {best}")
+    with peer.start(best, lab.room) as theirs:
+        _, rate, ratio = lab.alternate(ours, lab.target(theirs))
+    yield Figure(f"  {peer.name}", rate, "/s", note=", ".join(f"{way} {rates[way]:,.0f}" for way in rates))
+    yield figures.at_least(f"  the daemon's multiple of {peer.name}", ratio, "x", peer.bar)
+
+
+def many_rows(lab: Lab) -> Iterator[Figure]:
+    """Requests of 64 rows for gradient boosting of 100 trees."""
+    with lab.daemon() as served:
+        target = lab.target(served, BOOSTING, ROWS)
+        pairs = []
+        for _ in range(TURNS):
+            lab.say("64-row requests: the daemon and ONNX Runtime in process")
+            pairs.append((reconciled(served, target, lab.seconds).rate * ROWS, _in_process(lab, ROWS)))
+    ours, alone = (sorted(rates)[len(rates) // 2] for rates in zip(*pairs, strict=True))
+    yield Figure("64-row requests, boosting of 100 trees", ours, "rows/s")
+    yield Figure("  ONNX Runtime in process, same rows, same core", alone, "rows/s")
+    yield figures.at_least("  the daemon's share of that", 100 * ours / alone, "%", 35)
+
+
+def _in_process(lab: Lab, rows: int) -> float:
+    engine, batch = OnnxEngine(lab.trained[BOOSTING].raw, threads=1), {NUMERIC: messages.rows(rows)}
+    outputs = [spec.name for spec in engine.signature.outputs]
+    with on_cores(cores()[0]):
+        engine.run(batch, outputs)
+        start, runs = time.perf_counter(), 0
+        while (taken := time.perf_counter() - start) < lab.seconds:
+            engine.run(batch, outputs)
+            runs += 1
+    return runs * rows / taken
