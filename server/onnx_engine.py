@@ -90,7 +90,14 @@ def _batchable(inputs: list[Any], outputs: list[Any]) -> bool:
     firsts = [node.shape[0] if node.shape else 0 for node in (*inputs, *outputs)]
     # Two names of inputs are two sizes; outputs often have one of their own, which an exporter made up.
     names = {first for first in firsts[: len(inputs)] if isinstance(first, str)}
-    return bool(inputs) and all(not isinstance(first, int) or first < 0 for first in firsts) and len(names) <= 1
+    free = all(not isinstance(first, int) or first < 0 for first in firsts)
+    return bool(inputs) and free and len(names) <= 1 and not _widened_by_others(inputs, outputs)
+
+
+def _widened_by_others(inputs: list[Any], outputs: list[Any]) -> bool:
+    """Whether the size of a row of an output may come of the values: split texts, say, are padded to the longest of all rows."""
+    known = {size for node in inputs for size in node.shape[1:] if isinstance(size, str)}
+    return any(not isinstance(size, int) and size not in known for node in outputs for size in node.shape[1:])
 
 
 def _decoded(name: str, tensor: Tensor) -> Tensor:

@@ -49,12 +49,11 @@ def what_mixes_rows(engine: Engine, signature: Signature, rows: Columns | None) 
     if not engine.batchable:
         warm_up(engine, signature, rows)
         return "its tensors do not share one free first dimension"
-    names = tuple(spec.name for spec in signature.outputs)
     candidates = [distinct] if rows and (distinct := _distinct(rows)) else _made_up(signature, PROBE_ROWS)
     reason = f"{PROBE_ROWS} rows to try it with would be larger than {MAX_PROBE_BYTES >> 20} MiB"
     for candidate in candidates:
         try:
-            return _difference(engine, names, candidate)
+            return _difference(engine, signature, candidate)
         except ModelFailedError as error:
             reason = f"rows to try it with fail: {error}"
     return reason
@@ -71,16 +70,20 @@ def warm_up(engine: Engine, signature: Signature, rows: Columns | None) -> None:
         return
 
 
-def _difference(engine: Engine, names: tuple[str, ...], rows: Columns) -> str:
+def _difference(engine: Engine, signature: Signature, rows: Columns) -> str:
     """What differs between rows run alone, together and in reverse; raises ModelFailedError if a run fails."""
     count = len(next(iter(rows.values())))
+    names = tuple(spec.name for spec in signature.outputs)
     start = time.perf_counter()
     alone = [engine.run(_rows(rows, slice(0, 1)), names)]
     if (seconds := time.perf_counter() - start) > MAX_ROW_SECONDS:
         return f"one row takes {seconds:.1f} s"
     alone += [engine.run(_rows(rows, slice(place, place + 1)), names) for place in range(1, count)]
     together, reversed_ = engine.run(rows, names), engine.run(_rows(rows, slice(None, None, -1)), names)
-    for name in names:
+    for spec in signature.outputs:
+        name = spec.name
+        if any(stated not in (-1, got) for stated, got in zip(spec.shape[1:], together[name].shape[1:], strict=False)):
+            return f"output {name} has another shape than the model states: it may depend on the values"
         sizes = [(together[name], count), (reversed_[name], count), *((answer[name], 1) for answer in alone)]
         if any(not tensor.ndim or len(tensor) != size for tensor, size in sizes):
             return f"output {name} has not one row for each row of the input"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,12 +15,22 @@ from server.counts import ROWS, SECONDS, Counters, DriftCounts, Histogram, Versi
 from server.grpcio_transport.batcher import Batch
 
 
+class _Ran(NamedTuple):
+    """A batch: seconds it ran, seconds that its requests had waited, and when it ended, in seconds since 1970."""
+
+    key: VersionKey
+    rows: int
+    seconds: float
+    queued: list[float]
+    ended: float
+
+
 class RequestCounters:
     """All counts of one transport but those of drift; thread-safe."""
 
     def __init__(self) -> None:
         self._answers: deque[tuple[VersionKey | None, str, str, float]] = deque()
-        self._batches: deque[tuple[VersionKey, int, float, list[float]]] = deque()
+        self._batches: deque[_Ran] = deque()
         self._rejections: deque[tuple[str, str]] = deque()
         self._requests: Counter[tuple[str, str, str, str]] = Counter()
         self._rejected: Counter[tuple[str, str]] = Counter()
@@ -41,7 +52,7 @@ class RequestCounters:
     def ran(self, key: VersionKey, batch: Batch) -> None:
         """One batch was computed."""
         queued = [batch.started - piece.waiting.queued for piece in batch.pieces if not piece.start]
-        self._batches.append((key, batch.rows, batch.seconds, queued))
+        self._batches.append(_Ran(key, batch.rows, batch.seconds, queued, time.time()))
 
     def fold(self) -> None:
         """Add up all that was noted since the last time."""
@@ -66,13 +77,16 @@ class RequestCounters:
         for key, values in seconds.items():
             self._version(key).request_seconds.add(values)
 
-    def _fold_batches(self, batches: Sequence[tuple[VersionKey, int, float, list[float]]]) -> None:
-        for wanted in {key for key, *_ in batches}:
-            version = self._version(wanted)
-            version.batch_rows.add([rows for key, rows, _, _ in batches if key == wanted])
-            version.compute_seconds.add([seconds for key, _, seconds, _ in batches if key == wanted])
-            version.queue_seconds.add([value for key, _, _, queued in batches if key == wanted for value in queued])
-            version.last_answer = time.time()
+    def _fold_batches(self, batches: Sequence[_Ran]) -> None:
+        by_version: dict[VersionKey, list[_Ran]] = {}
+        for ran in batches:
+            by_version.setdefault(ran.key, []).append(ran)
+        for key, those in by_version.items():
+            version = self._version(key)
+            version.batch_rows.add([ran.rows for ran in those])
+            version.compute_seconds.add([ran.seconds for ran in those])
+            version.queue_seconds.add([seconds for ran in those for seconds in ran.queued])
+            version.last_answer = those[-1].ended
 
     def _version(self, key: VersionKey) -> "_VersionCounters":
         return self._versions.setdefault(key, _VersionCounters())
