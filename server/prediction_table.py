@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ _RESERVED = {*OWN_COLUMNS, "date"}
 HASH_BYTES = 16
 _DAY_SECONDS = 86_400
 
-Kind: TypeAlias = tuple[str, int, tuple[tuple[str, str, tuple[int, ...]], ...]]
+Kind: TypeAlias = tuple[str, int, tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]]
 """Model, version, and name, dtype and shape of a row of every tensor: what batches in one table have in common."""
 
 
@@ -71,7 +71,7 @@ class LoggedBatch:
     def kind(self) -> Kind:
         """See `Kind`."""
         tensors = (*self.inputs.items(), *self.outputs.items())
-        return self.model, self.version, tuple((name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in tensors)
+        return self.model, self.version, tuple((name, tensor.dtype, tensor.shape[1:]) for name, tensor in tensors)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def encode(rows: pa.Table) -> pa.Buffer:
 
 
 def _size(tensor: Tensor) -> int:
-    return tensor.nbytes if tensor.dtype != object else tensor.size * 64
+    return tensor.size * 64 if tensor.dtype.hasobject else tensor.nbytes
 
 
 def _lengths(batches: Sequence[LoggedBatch], requests: Sequence[LoggedRequest]) -> NDArray[np.int64]:
