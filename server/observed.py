@@ -5,13 +5,15 @@ The prediction log is told of batches, the tracer of calls; both after the answe
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from registry.bundle import Signature
 from server.engine import Columns, Tensor
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
-Kind: TypeAlias = tuple[str, int, tuple[tuple[str, str, tuple[int, ...]], ...]]
+Kind: TypeAlias = tuple[str, int, tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]]
 """Model, version, and name, dtype and shape of a row of every tensor: what batches in one table have in common."""
 
 
@@ -49,7 +51,7 @@ class LoggedBatch:
     def kind(self) -> Kind:
         """See `Kind`."""
         tensors = (*self.inputs.items(), *self.outputs.items())
-        return self.model, self.version, tuple((name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in tensors)
+        return self.model, self.version, tuple((name, tensor.dtype, tensor.shape[1:]) for name, tensor in tensors)
 
 
 @dataclass(frozen=True)
