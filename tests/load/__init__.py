@@ -1,1 +1,1 @@
-"""Benchmarks and endurance: run by `make bench`, not by `make test`."""
+"""Figures and endurance: run by `make bench`. The tests of what measures them are quick, and run by `make test` like all others."""

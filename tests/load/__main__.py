@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     code = 0
     if given.what in {"all", "registry"}:
-        code = subprocess.run([sys.executable, "-m", "tests.load.registry_bench"], check=False).returncode
+        code = subprocess.run([sys.executable, "-m", "tests.load.registry_bench", *given.folder], check=False).returncode
     if given.what in {"all", "daemon"}:
         code = max(code, daemon(given.only, given.seconds, given.json, write=given.write))
     return code
@@ -68,9 +68,10 @@ def daemon(only: Sequence[str], seconds: float, json: Path | None, *, write: boo
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description="Figures of this machine, each with the bar it is held to.")
     what = parser.add_subparsers(dest="what", metavar="registry | daemon")
-    everything = {"only": tuple(MEASURES), "seconds": 1.0, "json": None, "write": False}
+    everything = {"folder": [], "only": tuple(MEASURES), "seconds": 1.0, "json": None, "write": False}
     parser.set_defaults(what="all", **everything)
-    what.add_parser("registry", help="the registry's alone")
+    registry = what.add_parser("registry", help="the registry's alone")
+    registry.add_argument("folder", nargs="*", help="on the disk that is meant, instead of a temporary one")
     ours = what.add_parser("daemon", help="the daemon's alone")
     ours.add_argument("--only", type=_names, help=f"some of {','.join(MEASURES)}")
     ours.add_argument("--seconds", type=float, help="length of one run (default 1)")

@@ -55,7 +55,7 @@ class Lab:
     def target(self, served: Served, model: str = LOGISTIC, rows: int = 1) -> Target:
         """Requests of `rows` rows for a model; what an answer looks like is asked first."""
         message = messages.request(model, messages.rows(rows))
-        return Target(served.address, message, len(served.infer(message)))
+        return Target(served.address, message, len(programs.infer(served.address, message)))
 
     @cached_property
     def peak(self) -> float:

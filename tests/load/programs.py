@@ -55,16 +55,6 @@ class Served:
         """The process to look at."""
         return self.program.process.pid
 
-    def infer(self, message: bytes) -> bytes:
-        """The answer to one serialised request, serialised.
-
-        Raises:
-            grpc.RpcError: if it is not OK.
-        """
-        with grpc.insecure_channel(self.address) as channel:
-            call = channel.unary_unary(PATH, request_serializer=bytes, response_deserializer=bytes)
-            return bytes(call(message, timeout=10))
-
     def is_ready(self, model: str) -> bool:
         """Whether it answers and serves this model."""
         with grpc.insecure_channel(self.address) as channel:
@@ -78,6 +68,17 @@ class Served:
         """The sum of a metric's samples with these labels over all replicas, 0 where there is none yet."""
         samples = [sample for place in self.metrics for sample in scrape(place)]
         return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
+
+
+def infer(address: str, message: bytes) -> bytes:
+    """The answer to one serialised request, serialised.
+
+    Raises:
+        grpc.RpcError: if it is not OK.
+    """
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(PATH, request_serializer=bytes, response_deserializer=bytes)
+        return bytes(call(message, timeout=10))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from tests.load.figures import Figure
 from tests.load.lab import BOOSTING, LOGISTIC, TURNS, Lab, reconciled
 from tests.load.peers import Peer
 from tests.load.programs import cores, on_cores
+from tidegate_protos import inference_pb2 as pb
 
 ROWS = 64
 
@@ -34,17 +35,26 @@ def _against(lab: Lab, ours: h2load.Target, peer: Peer) -> Iterator[Figure]:
     if peer.missing:
         yield Figure(f"  {peer.name}", float("nan"), "/s", f"at most 1 / {peer.bar:g} of ours", met=False, note=peer.missing)
         return
-    rates = {}
+    rates, label = {}, _label(ours)
     for way in peer.commands:
         lab.say(f"1-row requests: {peer.name}, {way}")
         with peer.start(way, lab.room) as theirs:
-            rates[way] = h2load.rate(lab.target(theirs), lab.seconds).rate
+            target = lab.target(theirs)
+            if _label(target) != label:
+                raise h2load.LoadError(f"{peer.name} answers otherwise than the daemon: what it serves is not the same model")
+            rates[way] = h2load.rate(target, lab.seconds).rate
     best = max(rates, key=lambda way: rates[way])
     lab.say(f"1-row requests: the daemon and {peer.name}, {best}")
     with peer.start(best, lab.room) as theirs:
         _, rate, ratio = lab.alternate(ours, lab.target(theirs))
     yield Figure(f"  {peer.name}", rate, "/s", note=", ".join(f"{way} {rates[way]:,.0f}" for way in rates))
     yield figures.at_least(f"  the daemon's multiple of {peer.name}", ratio, "x", peer.bar)
+
+
+def _label(target: h2load.Target) -> bytes:
+    """What is predicted for the row of a target: the first output of all these servers."""
+    answer = programs.infer(target.address, target.message)
+    return bytes(pb.ModelInferResponse.FromString(answer).raw_output_contents[0])
 
 
 def many_rows(lab: Lab) -> Iterator[Figure]:
