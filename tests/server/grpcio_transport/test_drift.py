@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.bundle import Signature, TensorSpec
-from registry.profile import CategoricalFeature, Feature, NumericFeature, Profile, categorical_feature, numeric_feature
+from registry.profile import CategoricalFeature, Feature, Profile, categorical_feature, numeric_feature
 from server.engine import Columns
 from server.grpcio_transport import drift
 from server.grpcio_transport.batcher import Batch
@@ -84,7 +84,7 @@ def test_counts_are_those_of_a_slow_reference(batches: list[list[tuple[list[Row]
     got = counter.counts()
     assert got.rows == len(seen)
     expected = [
-        *[slowly(PROFILE.inputs[place], [row[place] for row in seen]) for place in range(3)],
+        *[slowly(PROFILE.inputs[place], [float(row[place]) for row in seen]) for place in range(3)],
         slowly(PROFILE.inputs[3], [row[3] for row in seen]),
         slowly(PROFILE.predictions[0], [row[4] for row in seen]),
         # Of two that are alike the first is the class, as argmax has it; the other column is one minus it in single precision.
