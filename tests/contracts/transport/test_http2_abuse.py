@@ -17,7 +17,6 @@ from h2.events import ConnectionTerminated
 from h2.settings import SettingCodes
 
 from registry.location import create_registry
-from registry.registry import Registry
 from tests import models
 from tests.contracts.transport.calls import in_flight, raw_floats, raw_request
 from tests.contracts.transport.wire import MODEL_INFER, Wire, wire
@@ -210,7 +209,7 @@ def test_clients_killed_with_requests_in_flight(abused: Daemon) -> None:
 
 
 def test_watcher_that_reads_nothing_holds_no_promotion_up(tmp_path: Path) -> None:
-    registry: Registry = create_registry(str(tmp_path / "registry"))
+    registry = create_registry(str(tmp_path / "registry"))
     for factor in (2.0, 3.0):
         models.register_scaled(registry, "scaled", factor)
     registry.promote("scaled", 1, to="production", actor="test", reason="first")
