@@ -9,6 +9,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import NDArray
 
+from tests.daemons import Daemon
+from tests.exposition import scrape, value
 from tidegate_protos import inference_pb2 as pb
 
 DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "object": "BYTES"}
@@ -44,6 +46,11 @@ def reason(error: grpc.RpcError) -> str:
 def retry_seconds(error: grpc.RpcError) -> float:
     """The RetryInfo delay of a refusal."""
     return float(_detail(error, error_details_pb2.RetryInfo).retry_delay.ToTimedelta().total_seconds())
+
+
+def in_flight(running: Daemon) -> float:
+    """Requests that a daemon has admitted and not answered yet."""
+    return value(scrape(running.metrics_url), "tidegate_in_flight_requests")
 
 
 def _detail(error: grpc.RpcError, kind: Any) -> Any:
