@@ -142,7 +142,7 @@ def test_rolling_restart_fails_no_request(tmp_path: Path, registry: str) -> None
         with load(running.address, [1] * 3 + [20] * 3 + [10**9] * 6) as callers:
             wait_until(lambda: all(caller.answered > 20 for caller in callers), "no answers")
             running.program.process.send_signal(signal.SIGHUP)
-            wait_until(lambda: "all replicas replaced" in running.log(), "not replaced", 60)
+            wait_until(lambda: "all replicas replaced" in running.log(), "not replaced", 90)
             answered = [caller.answered for caller in callers]
             wait_until(lambda: all(caller.answered > n for caller, n in zip(callers, answered, strict=True)), "no answers after it")
         assert [caller.failures for caller in callers] == [[]] * len(callers)
@@ -238,6 +238,12 @@ def test_second_signal_ends_a_daemon_that_drains_at_once(tmp_path: Path, registr
         assert running.program.process.poll() is None
         running.program.process.send_signal(again)
         assert running.program.process.wait(5) == -again
+
+
+def test_parent_loads_neither_grpc_nor_a_model_runtime() -> None:
+    program = "import sys, server.__main__, server.replicas; print(sorted({'grpc', 'numpy', 'onnxruntime', 'pyarrow'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout == "[]\n"
 
 
 def test_what_keeps_every_replica_from_starting_is_said_once_with_code_2(tmp_path: Path) -> None:
