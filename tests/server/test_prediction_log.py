@@ -278,17 +278,17 @@ def test_logging_does_not_load_pandas(tmp_path: Path) -> None:
 import sys
 import numpy as np
 from pathlib import Path
-from types import SimpleNamespace
 from registry.bundle import Signature, TensorSpec
 from server.prediction_files import PredictionFiles
 from server.prediction_log import PredictionLog
-from server.prediction_table import LoggedBatch, Privacy
+from server.observed import LoggedBatch, LoggedRequest
+from server.prediction_table import Privacy
 
 signature = Signature(
     (TensorSpec("numeric", "FP32", (-1, 1), ("age",)), TensorSpec("kind", "BYTES", (-1,))), (TensorSpec("ok", "BOOL", (-1,)),)
 )
 inputs = {{"numeric": np.ones((2, 1), np.float32), "kind": np.array([b"a", b"b"], object)}}
-request = SimpleNamespace(id="a", arm="stable", received=1.0, rows=2)
+request = LoggedRequest("a", "stable", 1.0, 2)
 privacy = Privacy(frozenset(), frozenset(["kind"]), b"k")
 log = PredictionLog(PredictionFiles(Path({str(tmp_path)!r}), None, None), share=0.9, privacy=privacy, seconds=9)
 log.start()

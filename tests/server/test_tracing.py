@@ -2,47 +2,23 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import grpc
 import pytest
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from server.errors import SettingsError
 from server.observed import TracedCall
 from server.tracing import STOP_SECONDS, Tracer, open_tracer
+from tests.otlp import Receiver, receiving
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
 
 
-class Receiver(otlp_grpc.TraceServiceServicer):
-    """Keeps the spans it is sent."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        self.resource: dict[str, Any] = {}
-        self.address = ""
-
-    def Export(self, request: otlp.ExportTraceServiceRequest, context: grpc.ServicerContext) -> otlp.ExportTraceServiceResponse:  # noqa: ARG002, N802 -- gRPC's
-        for resource in request.resource_spans:
-            self.resource = {item.key: item.value.string_value for item in resource.resource.attributes}
-            self.spans += [span for scope in resource.scope_spans for span in scope.spans]
-        return otlp.ExportTraceServiceResponse()
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    server = grpc.server(ThreadPoolExecutor(2))
-    otlp_grpc.add_TraceServiceServicer_to_server(receiver, server)  # type: ignore[no-untyped-call]
-    receiver.address = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield receiver
-    server.stop(0).wait()
+    with receiving() as receiver:
+        yield receiver
 
 
 def call(code: str = "OK") -> TracedCall:
