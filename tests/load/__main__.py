@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import grpc
+
 from clients.demo.programs import ProgramError
 from tests.load import changes, figures, latency, observing, programs, replicas, swaps, throughput
 from tests.load.figures import Figure
 from tests.load.h2load import LoadError
+from tests.load.http2 import UnsupportedError
 from tests.load.lab import Lab
 
 Measure: TypeAlias = Callable[[Lab], Iterator[Figure]]
@@ -31,6 +34,10 @@ MEASURES: dict[str, Measure] = {
     "changes": changes.promoting,
     "replicas": replicas.second_replica,
 }
+
+
+# One figure that cannot be had must not take the others with it.
+_FAILURES = (LoadError, ProgramError, UnsupportedError, OSError, AssertionError, grpc.RpcError, subprocess.SubprocessError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +61,7 @@ def daemon(only: Sequence[str], seconds: float, json: Path | None, *, write: boo
         for name in only:
             try:
                 found += MEASURES[name](lab)
-            except (LoadError, ProgramError, OSError, AssertionError) as error:
+            except _FAILURES as error:
                 print(f"{name} could not be measured: {error}", file=sys.stderr)
                 failed = True
     figures.show(found)
@@ -76,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     ours.add_argument("--only", type=_names, help=f"some of {','.join(MEASURES)}")
     ours.add_argument("--seconds", type=float, help="length of one run (default 1)")
     ours.add_argument("--json", type=Path, metavar="FILE", help="write them there too")
-    ours.add_argument("--write", action="store_true", help="write them to docs/performance.md too")
+    ours.add_argument("--write", action="store_true", help="put them into docs/performance.md, in place of all that stand there")
     ours.set_defaults(**everything)
     return parser
 
