@@ -73,7 +73,7 @@ def _serve_as_replica(settings: Settings, seat: Seat) -> int:
     replica.report(replica.LISTENING)
     leaves = signal.sigwait(_STOP_SIGNALS | _REPLICA_SIGNALS) == replica.LEAVE_SIGNAL
     if leaves:
-        daemon.leave(settings.max_connection_age * _LEAVE_MARGIN, _is_told_to_stop)
+        daemon.leave(settings.connection_age * _LEAVE_MARGIN, _is_told_to_stop)
     _end_at_once_when_told_again()
     daemon.stop(0.0 if leaves else settings.drain_delay)
     return 0

@@ -101,8 +101,8 @@ class Settings(BaseSettings):
     """Largest metadata of one call"""
     max_streams: int = Field(default=16_384, ge=1, le=1 << 20)
     """Most calls at once on one connection, more than any caller means: at the limit grpcio does not hold calls back but loses some"""
-    max_connection_age: float = Field(default=300.0, ge=0, le=DAY_SECONDS)
-    """Seconds, give or take a tenth, after which a client is asked to connect anew, be it to another replica; 0: never"""
+    max_connection_age: float | None = Field(default=None, ge=0, le=DAY_SECONDS)
+    """Seconds, give or take a tenth, after which a client is asked to connect anew; 0: never; 60 among replicas, else 3600, if not given"""
     max_connection_age_grace: float = Field(default=60.0, gt=0, le=1e6)
     """Seconds that calls under way have to finish on a connection that is too old"""
     max_connection_idle: float = Field(default=900.0, ge=0, le=1e6)
@@ -113,6 +113,13 @@ class Settings(BaseSettings):
     """Seconds it has to give one before its connection is closed"""
     min_ping_interval: float = Field(default=10.0, ge=0, le=1e6)
     """Seconds that a client has to leave between its own pings; one that does not is sent away"""
+
+    @property
+    def connection_age(self) -> float:
+        """`max_connection_age`, or what it is where nobody says: replicas are left, and evened out, by connections that come to an age."""
+        if self.max_connection_age is not None:
+            return self.max_connection_age
+        return 60.0 if self.replicas > 1 else 3600.0
 
     @field_validator("grpc_address", "metrics_address")
     @classmethod

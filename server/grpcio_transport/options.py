@@ -15,7 +15,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.max_concurrent_streams", settings.max_streams),
-        ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age)),
+        ("grpc.max_connection_age_ms", _milliseconds(settings.connection_age)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(settings.max_connection_age_grace)),
         ("grpc.max_connection_idle_ms", _milliseconds(settings.max_connection_idle)),
         ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_time)),
