@@ -89,7 +89,7 @@ def decode(data: bytes) -> InferRequest:
     return InferRequest(
         message.model_name,
         message.model_version,
-        message.id or f"{_PROCESS}-{next(_NUMBERS):x}",
+        message.id or f"{_PROCESS}{next(_NUMBERS):016x}",
         inputs,
         datatypes,
         outputs,
