@@ -102,7 +102,7 @@ def _widened_by_others(inputs: list[Any], outputs: list[Any]) -> bool:
 
 def _decoded(name: str, tensor: Tensor) -> Tensor:
     try:
-        texts = [value.decode() for value in tensor.ravel()]
+        texts = list(map(bytes.decode, tensor.ravel().tolist()))
     except UnicodeDecodeError as error:
         raise ModelFailedError(f"input {name} holds bytes that are not UTF-8 text, which this model needs") from error
     return np.array(texts, dtype=object).reshape(tensor.shape)
@@ -111,9 +111,9 @@ def _decoded(name: str, tensor: Tensor) -> Tensor:
 def _encoded(tensor: Tensor) -> Tensor:
     if tensor.dtype != DTYPES["BYTES"] and tensor.dtype.kind not in "US":
         return tensor
-    encoded = np.empty(tensor.shape, dtype=object)
-    encoded.ravel()[:] = [str(value).encode() for value in tensor.ravel()]
-    return encoded
+    encoded = np.empty(tensor.size, dtype=object)
+    encoded[:] = list(map(str.encode, tensor.ravel().tolist()))
+    return encoded.reshape(tensor.shape)
 
 
 def one_line(error: Exception) -> str:

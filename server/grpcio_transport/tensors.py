@@ -5,6 +5,7 @@ import math
 import secrets
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -283,7 +284,13 @@ def _check_tensor(spec: TensorSpec, datatype: str, shape: tuple[int, ...]) -> No
         raise InputMismatchError(f"input {spec.name!r} expects {spec.datatype} {list(spec.shape)}{columns}, got {datatype} {list(shape)}")
 
 
+@lru_cache(maxsize=4096)
+def _element(value: bytes) -> bytes:
+    """One element of a raw BYTES tensor; remembered, as classes and categories are few."""
+    return _LENGTH.pack(len(value)) + value
+
+
 def _raw_bytes(tensor: Tensor, datatype: str) -> bytes:
     if datatype == "BYTES":
-        return b"".join([_LENGTH.pack(len(value)) + value for value in tensor.ravel()])
+        return b"".join(map(_element, tensor.ravel().tolist()))
     return tensor.astype(_WIRE_DTYPES[datatype], copy=False).tobytes()
