@@ -39,7 +39,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "connections": {
         "max_metadata_bytes": ("BYTES", "of the largest metadata of one call"),
-        "max_streams": ("CALLS", "most at once on one connection, above what any caller means: at the limit some are lost (UNAVAILABLE)"),
+        "max_streams": ("CALLS", "most at once on one connection; further ones wait at the client"),
         "max_connection_age": ("SECONDS", "until a client is asked to connect anew; 0: never; 60 among replicas, else 3600, if not given"),
         "max_connection_age_grace": ("SECONDS", "that calls under way have to finish on a connection that is too old"),
         "max_connection_idle": ("SECONDS", "until a connection without calls is closed; 0: never"),

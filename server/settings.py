@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     """Allow metrics on an address that is not loopback: they have no TLS and no authentication"""
     max_metadata_bytes: int = Field(default=16 << 10, ge=1024, le=1 << 20)
     """Largest metadata of one call"""
-    max_streams: int = Field(default=16_384, ge=1, le=1 << 20)
-    """Most calls at once on one connection, more than any caller means: at the limit grpcio does not hold calls back but loses some"""
+    max_streams: int = Field(default=256, ge=1, le=1 << 20)
+    """Most calls at once on one connection; a client keeps further ones until others have ended, so that overload waits where it is made"""
     max_connection_age: float | None = Field(default=None, ge=0, le=DAY_SECONDS)
     """Seconds, give or take a tenth, after which a client is asked to connect anew; 0: never; 60 among replicas, else 3600, if not given"""
     max_connection_age_grace: float = Field(default=60.0, gt=0, le=1e6)

@@ -15,6 +15,8 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.max_concurrent_streams", settings.max_streams),
+        # Else calls that have ended, and are not yet cleared away, count as well, and a client that keeps the limit is refused.
+        ("grpc.http.overload_protection", 0),
         ("grpc.max_connection_age_ms", _milliseconds(settings.connection_age)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(settings.max_connection_age_grace)),
         ("grpc.max_connection_idle_ms", _milliseconds(settings.max_connection_idle)),

@@ -61,6 +61,15 @@ def test_a_message_too_large_has_a_status_and_the_connection_goes_on(limited: Da
     assert limited.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=10).model_name == "scaled"
 
 
+def test_calls_above_the_limit_of_a_connection_wait_at_the_client_and_none_fails(limited: Daemon) -> None:
+    request = raw_request("scaled", {"numeric": ROW})
+    with grpc.insecure_channel(limited.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", pb.ModelInferRequest.SerializeToString, bytes)
+        call(request, timeout=10)
+        pending = [call.future(request, timeout=20) for _ in range(1500)]
+        assert [one.code() for one in pending if one.exception() is not None] == []
+
+
 def test_connections_that_are_too_old_end_without_a_failed_request(impatient: Daemon) -> None:
     connected = 0
 
