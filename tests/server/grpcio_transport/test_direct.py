@@ -32,8 +32,7 @@ class Server:
         self.pushes: list[Callable[[bytes], None]] = []
         handlers = {
             "/t/unary": direct.handler(self._begin),
-            "/t/stream": direct.stream_handler(self._begin, bytes, lambda status: f"refused {status.code.name}".encode()),
-            "/t/strict": direct.stream_handler(self._begin, bytes),
+            "/t/stream": direct.stream_handler(self.admit, self._begin, bytes, lambda status: f"refused {status.code.name}".encode()),
             "/t/push": direct.push_handler(self.watch),
         }
         self.server = grpc.server(ThreadPoolExecutor(1))
@@ -44,6 +43,10 @@ class Server:
 
     def _begin(self, data: bytes, exchange: Exchange) -> None:
         self.begin(data, exchange)
+
+    def admit(self, head: direct.Head) -> None:
+        if ("credentials", "bad") in [(key, value) for key, value in head.metadata]:
+            raise InputMismatchError("not this")
 
     def keep(self, data: bytes, exchange: Exchange) -> None:
         exchange.on_end(lambda: self.ended.append(data))
@@ -125,7 +128,7 @@ def test_cancellation_and_answer_may_race(server: Server, kind: str) -> None:
     assert len(server.ended) == len(set(server.ended)), "none ended twice"
 
 
-@pytest.mark.parametrize("kind", ["unary", "stream", "strict"])
+@pytest.mark.parametrize("kind", ["unary", "stream"])
 def test_mistake_of_what_answers_refuses_one_call_and_the_next_is_answered(server: Server, kind: str) -> None:
     def fail(_: bytes, __: Exchange) -> None:
         raise ZeroDivisionError("a defect")
@@ -139,14 +142,11 @@ def test_mistake_of_what_answers_refuses_one_call_and_the_next_is_answered(serve
     assert server.call("unary")(b"x", timeout=5) == b"x"
 
 
-def test_refusal_ends_a_strict_stream_with_its_status(server: Server) -> None:
-    def refuse(_: bytes, __: Exchange) -> None:
-        raise InputMismatchError("not this")
-
-    server.begin = refuse
+def test_refused_stream_ends_before_its_first_message(server: Server) -> None:
     with pytest.raises(grpc.RpcError, match="not this") as caught:
-        list(server.call("strict")(iter([b"x", b"y"]), timeout=5))
+        list(server.call("stream")(iter([b"x", b"y"]), timeout=5, metadata=(("credentials", "bad"),)))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert server.exchanges == []
 
 
 def test_answers_of_a_stream_come_in_the_order_of_its_requests(server: Server) -> None:
