@@ -26,7 +26,7 @@ class Wire:
         self.h2 = H2Connection(H2Configuration(client_side=True, validate_inbound_headers=False))
         self.h2.initiate_connection()
         if settings:
-            self.h2.update_settings(dict(settings))
+            self.h2.update_settings({int(code): value for code, value in settings.items()})
         self.events: list[Event] = []
         self.flush()
 
