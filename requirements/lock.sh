@@ -15,4 +15,5 @@ done
 compile requirements/demo.txt pyproject.toml requirements/demo.in --extra server --extra control-plane --extra training -c requirements/dev.txt
 compile requirements/peers.txt requirements/peers.in
 compile requirements/mlserver.txt requirements/mlserver.in
+compile requirements/fuzz.txt requirements/fuzz.in
 compile requirements/uv.txt requirements/uv.in

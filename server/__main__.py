@@ -1,5 +1,6 @@
 """`python -m server`: read the flags, start the daemon, wait for a signal, drain; or, with `--replicas`, be the parent of several."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -107,17 +108,29 @@ def _end_at_once_when_told_again() -> None:
 
 
 def _configure_log(seat: Seat | None) -> None:
-    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    for_people: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer()]
+    for_machines: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper("iso"),
             *([_numbered(seat.number)] if seat else []),
-            renderer,
+            *(for_people if sys.stderr.isatty() else for_machines),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Log(),
     )
+
+
+class _Log:
+    """Lines on the standard error. Where nobody reads them any more, the thread that logs goes on: it may be the one that serves all."""
+
+    def msg(self, line: str) -> None:
+        """Write a line, or lose it."""
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 -- the log is for whoever started the program
+
+    debug = info = warning = error = critical = exception = msg
 
 
 def _numbered(number: int) -> structlog.typing.Processor:

@@ -4,6 +4,7 @@ It never waits while the engine is idle: what came while the engine ran is the n
 the run; a batch that fails is halved until only the requests at fault fail.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ class Batcher:
         self._observe = observe
         self._queue = FairQueue(self._max_rows)
         self._pace = Pace()
+        self._soonest = math.inf
         self._running = 0
         self._waits = False
         self._closed = False
@@ -74,6 +76,7 @@ class Batcher:
             if self._closed:
                 raise ClosedError
             self._queue.push(waiting)
+            self._soonest = min(self._soonest, waiting.deadline)
             if self._waits:
                 self._changed.notify()
 
@@ -121,9 +124,17 @@ class Batcher:
     def _gather(self) -> list[Piece]:
         if self._max_delay and self._queue.rows and not self._closed:
             end = time.perf_counter() + self._max_delay
-            while self._queue.rows < self._max_rows and not self._closed and (left := end - time.perf_counter()) > 0:
+            while self._queue.rows < self._max_rows and not self._closed and (left := self._patience(end)) > 0:
                 self._wait(left)
-        return self._queue.take()
+        pieces = self._queue.take()
+        if not self._queue.rows:
+            self._soonest = math.inf
+        return pieces
+
+    def _patience(self, end: float) -> float:
+        """Seconds to wait for more rows: until `end`, or until the soonest deadline leaves just twice what a run is thought to take."""
+        last = self._soonest - 2 * self._pace.expect(self._queue.rows, self._max_rows)
+        return min(end, last) - time.perf_counter()
 
     def _wait(self, seconds: float | None) -> None:
         self._waits = True

@@ -251,8 +251,8 @@ class _Stream:
         self._event = event
         self._state = state
         self._begin = begin
-        self._wrap = wrap
-        self._wrap_refusal = wrap_refusal
+        self.wrap = wrap
+        self.wrap_refusal = wrap_refusal
         self._unsent: deque[_Message] = deque()
         self._receiving = False
         self._sending = False
@@ -269,22 +269,14 @@ class _Stream:
     def put(self, message: "_Message", data: bytes) -> None:
         """`data` answers `message`: send it when all before it are sent."""
         with self._state.condition:
-            message.data, message.ended, message.answered = data, None, True  # what would end it holds the message: no cycle is left
+            message.data, message.ended = data, None  # what would end it holds the message: no cycle is left
             self._flush()
-
-    def wrap(self, data: bytes) -> bytes:
-        """A message of the stream that answers."""
-        return self._wrap(data)
-
-    def wrap_refusal(self, status: grpc.Status) -> bytes:
-        """A message of the stream that refuses."""
-        return self._wrap_refusal(status)
 
     def on_end(self, message: "_Message", callback: Callable[[], None]) -> None:
         """Have `callback` called if the stream ends before `message` is answered."""
         with self._state.condition:
             if not self._over:
-                message.ended = None if message.answered else callback
+                message.ended = callback if message.data is None else None
                 return
         callback()
 
@@ -337,11 +329,10 @@ class _Stream:
 class _Message:
     """One request of a stream."""
 
-    __slots__ = ("_stream", "answered", "data", "ended", "head")
+    __slots__ = ("_stream", "data", "ended", "head")
 
     def __init__(self, stream: _Stream, event: Any) -> None:
         self._stream = stream
-        self.answered = False
         self.ended: Callable[[], None] | None = None
         self.head = Head(event)
         self.data: bytes | None = None

@@ -77,7 +77,8 @@ class GrpcioTransport:
         deadline = time.monotonic() + STOP_SECONDS
         while self._pipeline.admission.requests and time.monotonic() < deadline:
             time.sleep(0.005)
-        self._server.stop(CLOSE_SECONDS).wait()
+        # Not for ever: whatever has happened to the thread that serves, the program ends.
+        self._server.stop(CLOSE_SECONDS).wait(2 * CLOSE_SECONDS)
         self._pipeline.join(CLOSE_SECONDS)
         self._stopped.set()
 

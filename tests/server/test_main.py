@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
@@ -12,7 +13,8 @@ from registry.location import create_registry
 from server.settings import Settings, read_settings
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request
-from tests.daemons import daemon
+from tests.daemons import daemon, wait_until
+from tidegate_protos import inference_pb2 as pb
 
 FREE = ["--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
 
@@ -182,3 +184,30 @@ def test_protected_addresses_may_be_open_and_metrics_where_that_is_said() -> Non
     assert read_settings({"grpc_address": "0.0.0.0:1", **protected}).grpc_address == "0.0.0.0:1"
     assert read_settings({"metrics_address": "0.0.0.0:1", "metrics_open": True}).metrics_address == "0.0.0.0:1"
     assert read_settings({"grpc_address": "0.0.0.0:1", "metrics_address": "0.0.0.0:1", "insecure": True}).insecure
+
+
+def test_log_that_nobody_reads_any_more_does_not_stop_the_daemon(tmp_path: Path) -> None:
+    registry = create_registry(str(tmp_path / "registry"))
+    models.register_scaled(registry, "scaled", 2.0)
+    arguments = [sys.executable, "-m", "server", "--registry", str(tmp_path / "registry"), *FREE]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            address = process.stdout.readline().split()[3].rstrip(",")
+            process.stderr.close()
+            registry.promote("scaled", 1, to="production", actor="test", reason="its line in the log reaches nobody")
+            with grpc.insecure_channel(address) as channel:
+                ready = channel.unary_unary("/inference.GRPCInferenceService/ModelReady", bytes, pb.ModelReadyResponse.FromString)
+                request = pb.ModelReadyRequest(name="scaled").SerializeToString()
+
+                def is_ready() -> bool:
+                    try:
+                        return bool(ready(request, timeout=5).ready)
+                    except grpc.RpcError:
+                        return False
+
+                wait_until(is_ready, "the promotion was not followed", 10)
+        finally:
+            process.terminate()
+        assert process.wait(10) == 0

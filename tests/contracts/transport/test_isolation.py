@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -87,7 +88,7 @@ def test_neighbours_of_every_kind_of_caller_get_right_and_timely_answers(served:
         kinds[kind] += 1
         told.append(ended := threading.Event())
         call, check = start(served, kind, number)
-        call.add_done_callback(lambda call, check=check, kind=kind, ended=ended: (note(problems, kind, check, call), ended.set()))  # type: ignore[misc]
+        call.add_done_callback(partial(note, problems, kind, check, ended))
         if kind == "cancelled":
             time.sleep(generator.random() / 1000)
             call.cancel()
@@ -132,9 +133,10 @@ UNREACHABLE = grpc.StatusCode.RESOURCE_EXHAUSTED
 """A deadline that cannot be met is refused before it passes."""
 
 
-def note(problems: list[str], kind: str, check: Callable[[Any], bool], call: Any) -> None:
+def note(problems: list[str], kind: str, check: Callable[[Any], bool], ended: threading.Event, call: Any) -> None:
     try:
         if not check(call):
             problems.append(f"{kind}: {call.code()} {call.details()}")
     except Exception as error:  # noqa: BLE001 -- whatever it is, the test tells of it
         problems.append(f"{kind}: {error!r}")
+    ended.set()

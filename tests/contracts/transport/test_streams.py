@@ -129,10 +129,10 @@ def test_streams_cancelled_at_random_leave_nothing(served: Daemon) -> None:
     with grpc.insecure_channel(served.address) as channel:
         call = channel.stream_stream(PATH, pb.ModelInferRequest.SerializeToString, pb.ModelStreamInferResponse.FromString)
         for _ in range(30):
-            answers = call(endless(), timeout=20)
+            answers: Any = call(endless(), timeout=20)
             for _ in range(generator.randrange(20)):
                 next(answers)
-            answers.cancel()  # type: ignore[attr-defined]
+            answers.cancel()
 
 
 def test_stream_that_is_never_read_is_no_longer_read_from_and_harms_nobody(served: Daemon) -> None:
@@ -146,7 +146,7 @@ def test_stream_that_is_never_read_is_no_longer_read_from_and_harms_nobody(serve
             yield raw_request("scaled", {"numeric": np.ones((5000, 3), np.float32)})
 
     with grpc.insecure_channel(served.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        answers = channel.stream_stream(PATH, pb.ModelInferRequest.SerializeToString, bytes)(endless(), timeout=60)
+        answers: Any = channel.stream_stream(PATH, pb.ModelInferRequest.SerializeToString, bytes)(endless(), timeout=60)
 
         def stalled() -> bool:
             before = sent
@@ -157,7 +157,7 @@ def test_stream_that_is_never_read_is_no_longer_read_from_and_harms_nobody(serve
         assert (raw_floats(served.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=5)) == ROW * 2).all()
         wait_until(lambda: in_flight(served) == 0, "what is not read counts as in flight, and keeps others out", 5)
         unread.set()
-        answers.cancel()  # type: ignore[attr-defined]
+        answers.cancel()
 
 
 def test_deadline_of_a_stream_ends_it_and_all_of_its_requests(served: Daemon) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, ResponseReceived, TrailersReceived
+from h2.settings import SettingCodes
 
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 _Kind = TypeVar("_Kind", bound=Event)
@@ -18,14 +19,14 @@ _Kind = TypeVar("_Kind", bound=Event)
 class Wire:
     """One connection to a daemon. `events` is all that came over it."""
 
-    def __init__(self, address: str, settings: Mapping[int, int] | None = None) -> None:
+    def __init__(self, address: str, settings: Mapping[SettingCodes, int] | None = None) -> None:
         host, _, port = address.rpartition(":")
         self._host = host
         self.socket = socket.create_connection((host, int(port)), 5)
         self.h2 = H2Connection(H2Configuration(client_side=True, validate_inbound_headers=False))
-        if settings:
-            self.h2.local_settings.update(settings)  # type: ignore[arg-type]
         self.h2.initiate_connection()
+        if settings:
+            self.h2.update_settings({int(code): value for code, value in settings.items()})
         self.events: list[Event] = []
         self.flush()
 
@@ -89,7 +90,7 @@ class Wire:
 
 
 @contextlib.contextmanager
-def wire(address: str, settings: Mapping[int, int] | None = None) -> Iterator[Wire]:
+def wire(address: str, settings: Mapping[SettingCodes, int] | None = None) -> Iterator[Wire]:
     """A connection, closed without a word at the end of the block."""
     connected = Wire(address, settings)
     try:

@@ -279,3 +279,16 @@ def test_request_given_up_is_forgotten_at_once(batcher: Batcher, engine: GatedEn
     del gone
     assert answer() is None, "the queue holds the request, and with it its rows, until its turn"
     engine.gate.set()
+
+
+def test_no_deadline_is_missed_by_waiting_for_a_batch_to_fill(engine: GatedEngine) -> None:
+    version = LoadedVersion("m", 1, "", engine.signature, engine, None, 0.0, batchable=True)
+    patient = Batcher(version, max_batch_rows=8, max_queue_delay=5, observe=lambda _: None)
+    engine.gate.set()
+    patient_one, urgent = ask(1.0), ask(2.0, deadline=time.perf_counter() + 0.5)
+    submit(patient, patient_one, urgent)
+    assert urgent.answer.result(2) == [4]
+    assert patient_one.answer.result(2) == [2]
+    assert engine.runs == [[1.0, 2.0]]
+    patient.close()
+    patient.join(10)
