@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 
 import structlog
@@ -56,7 +57,7 @@ def _serve(settings: Settings) -> int:
     signal.sigwait(_STOP_SIGNALS)
     _end_at_once_when_told_again()
     daemon.stop(settings.drain_delay)
-    return 0
+    return _ended()
 
 
 def _serve_as_replica(settings: Settings, seat: Seat) -> int:
@@ -69,7 +70,7 @@ def _serve_as_replica(settings: Settings, seat: Seat) -> int:
     daemon.load()
     if signal.sigwait(_STOP_SIGNALS | _REPLICA_SIGNALS) != replica.LISTEN_SIGNAL:
         daemon.stop(0.0)
-        return 0
+        return _ended()
     daemon.listen()
     replica.report(replica.LISTENING)
     leaves = signal.sigwait(_STOP_SIGNALS | _REPLICA_SIGNALS) == replica.LEAVE_SIGNAL
@@ -77,6 +78,13 @@ def _serve_as_replica(settings: Settings, seat: Seat) -> int:
         daemon.leave(settings.connection_age * _LEAVE_MARGIN, _is_told_to_stop)
     _end_at_once_when_told_again()
     daemon.stop(0.0 if leaves else settings.drain_delay)
+    return _ended()
+
+
+def _ended() -> int:
+    """The exit code; where a model still runs, the end itself: to tear its thread down under ONNX Runtime would abort the process."""
+    if any(thread.name.startswith("batcher-") for thread in threading.enumerate()):
+        os._exit(0)
     return 0
 
 

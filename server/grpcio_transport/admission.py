@@ -24,7 +24,9 @@ class Admission:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self.requests = 0
-        """requests in flight"""
+        """requests in flight that somebody waits for"""
+        self.shadows = 0
+        """copies in flight"""
         self.rows = 0
         self.bytes = 0
 
@@ -39,18 +41,26 @@ class Admission:
         share = SHARES[level]
         rows = self._counted(rows)
         with self._lock:
-            if self.requests and (self.rows + rows > self._max_rows * share or self.bytes + size > self._max_bytes * share):
+            if (self.requests or self.shadows) and (
+                self.rows + rows > self._max_rows * share or self.bytes + size > self._max_bytes * share
+            ):
                 raise QueueFullError("as much waits as may: try again later")
-            self.requests += 1
+            self._count(level, 1)
             self.rows += rows
             self.bytes += size
 
-    def release(self, rows: int, size: int) -> None:
+    def release(self, level: int, rows: int, size: int) -> None:
         """The request is answered, failed or given up."""
         with self._lock:
-            self.requests -= 1
+            self._count(level, -1)
             self.rows -= self._counted(rows)
             self.bytes -= size
+
+    def _count(self, level: int, more: int) -> None:
+        if level == SHADOW:
+            self.shadows += more
+        else:
+            self.requests += more
 
     def _counted(self, rows: int) -> int:
         return min(rows, max(1, self._max_rows // 2))

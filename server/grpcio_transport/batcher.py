@@ -52,6 +52,7 @@ class Batcher:
         self._running = 0
         self._waits = False
         self._closed = False
+        self._stopped = False
         self._changed = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._run, name=f"batcher-{version.model}-{version.number}", daemon=True)
         self._thread.start()
@@ -100,8 +101,14 @@ class Batcher:
             self._closed = True
             self._changed.notify()
 
+    def stop(self) -> None:
+        """Run nothing more, not even what is queued."""
+        with self._changed:
+            self._closed = self._stopped = True
+            self._changed.notify()
+
     def join(self, seconds: float) -> None:
-        """Wait until all that was queued is answered, at most `seconds`."""
+        """Wait for the thread to end, at most `seconds`."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -114,7 +121,7 @@ class Batcher:
         """The next batch; empty at the end."""
         with self._changed:
             self._running = 0
-            while not (pieces := self._gather()):
+            while self._stopped or not (pieces := self._gather()):
                 if self._closed:
                     return []
                 self._wait(None)

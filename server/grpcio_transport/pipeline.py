@@ -119,11 +119,12 @@ class Pipeline:
         self._closed = True
 
     def join(self, seconds: float) -> None:
-        """End the batchers."""
+        """End the batchers: nobody waits for what is queued now."""
         for lane in self.lanes.values():
-            lane.batcher.close()
+            lane.batcher.stop()
+        end = time.monotonic() + seconds
         for lane in self.lanes.values():
-            lane.batcher.join(seconds)
+            lane.batcher.join(max(0.0, end - time.monotonic()))
         self._decoder.shutdown(wait=False)
 
     def begin(self, data: bytes, exchange: Exchange) -> None:
@@ -166,7 +167,7 @@ class Pipeline:
             return tensors.decode(data)
         finally:
             if len(data) > LARGE_BYTES:
-                self.admission.release(0, len(data))
+                self.admission.release(NORMAL, 0, len(data))
 
     def _submit(self, inference: _Inference) -> None:
         request, lane = inference.request, inference.lane
@@ -193,7 +194,7 @@ class Pipeline:
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
-            self.admission.release(rows, inference.size)
+            self.admission.release(level, rows, inference.size)
             raise
         inference.exchange.on_end(partial(self._give_up, inference, waiting))
 
@@ -236,7 +237,7 @@ class Pipeline:
             return
 
         def done(_: Waiting, outcome: Columns | RequestError) -> None:
-            self.admission.release(rows, inference.size)
+            self.admission.release(SHADOW, rows, inference.size)
             self._shadowed(lane, begun, outcome)
 
         shape, outputs = lane.form.shape(request), lane.form.outputs(request)
@@ -244,7 +245,7 @@ class Pipeline:
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
-            self.admission.release(rows, inference.size)
+            self.admission.release(SHADOW, rows, inference.size)
 
     def _shadowed(self, lane: Lane, begun: float, outcome: Columns | RequestError) -> None:
         code = grpc_errors.STATUS[type(outcome)].name if isinstance(outcome, RequestError) else "OK"
@@ -280,7 +281,7 @@ class Pipeline:
     def _finish(self, inference: _Inference, waiting: Waiting, outcome: Columns | RequestError) -> None:
         """Answer a request that was admitted, and count it."""
         request, choice, lane, exchange, _, begun, size = inference
-        self.admission.release(waiting.rows, size)
+        self.admission.release(waiting.level, waiting.rows, size)
         if isinstance(outcome, RequestError):
             self._refuse(exchange, choice, begun, outcome, waiting)
             return
@@ -299,7 +300,7 @@ class Pipeline:
         """The caller of an admitted request went away, or its deadline passed."""
         if waiting.over or not inference.lane.batcher.drop(waiting):
             return
-        self.admission.release(waiting.rows, inference.size)
+        self.admission.release(waiting.level, waiting.rows, inference.size)
         code = "DEADLINE_EXCEEDED" if time.perf_counter() >= waiting.deadline else "CANCELLED"
         self._ended(inference.exchange, inference.choice, inference.begun, code, waiting)
 

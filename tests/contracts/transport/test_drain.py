@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from registry import bundle
 from registry.bundle import Signature, TensorSpec
 from registry.location import create_registry
+from registry.route import Target
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request, reason, retry_seconds
 from tests.contracts.transport.wire import wire
@@ -90,3 +91,21 @@ def first_refusal(running: Daemon) -> grpc.RpcError:
             if call.done() and isinstance(error := call.exception(), grpc.RpcError):
                 return error
     raise AssertionError("nothing is refused")
+
+
+def test_copies_that_nobody_waits_for_hold_nothing_up(tmp_path: Path) -> None:
+    registry = create_registry(str(tmp_path / "registry"))
+    models.register_scaled(registry, "scaled", 2.0)
+    registry.register("scaled", {bundle.MODEL: models.slow(1_000_000), bundle.SIGNATURE: SLOW.encode()}, {}, actor="test", reason="slow")
+    registry.promote("scaled", 1, to="production", actor="test", reason="first")
+    registry.route("scaled", Target(1, shadows=(2,)), actor="test", reason="compare")
+    with daemon(tmp_path, {"registry": str(tmp_path / "registry"), "max-batch-rows": "1"}) as running:
+        running.wait_for("scaled")
+        running.wait_for("scaled", "2")
+        for _ in range(100):
+            running.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=5)
+        wait_until(lambda: value(scrape(running.metrics_url), "tidegate_queue_rows", model="scaled", version="2") > 50, "no copies wait", 5)
+        begun = time.monotonic()
+        running.program.process.send_signal(signal.SIGTERM)
+        assert running.program.process.wait(20) == 0
+        assert time.monotonic() - begun < 5

@@ -19,12 +19,12 @@ class AdmissionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.admission = Admission(MAX_ROWS, MAX_BYTES)
-        self.inside: list[tuple[int, int]] = []
+        self.inside: list[tuple[int, int, int]] = []
 
     @rule(level=st.integers(HIGH, SHADOW), rows=st.integers(0, 100), size=st.integers(0, 600))
     def admit(self, level: int, rows: int, size: int) -> None:
         counted = min(rows, MAX_ROWS // 2)
-        held, bytes_held = sum(min(one, MAX_ROWS // 2) for one, _ in self.inside), sum(one for _, one in self.inside)
+        held, bytes_held = sum(min(one, MAX_ROWS // 2) for _, one, _ in self.inside), sum(one for _, _, one in self.inside)
         fits = held + counted <= MAX_ROWS * SHARES[level] and bytes_held + size <= MAX_BYTES * SHARES[level]
         try:
             self.admission.admit(level, rows, size)
@@ -33,7 +33,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             assert not fits
         else:
             assert fits or not self.inside
-            self.inside.append((rows, size))
+            self.inside.append((level, rows, size))
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
@@ -42,8 +42,9 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_those_inside(self) -> None:
-        assert self.admission.requests == len(self.inside)
-        assert self.admission.bytes == sum(size for _, size in self.inside)
+        assert self.admission.requests == sum(level != SHADOW for level, _, _ in self.inside)
+        assert self.admission.shadows == sum(level == SHADOW for level, _, _ in self.inside)
+        assert self.admission.bytes == sum(size for _, _, size in self.inside)
         assert self.inside or self.admission.rows == 0
 
 
@@ -68,7 +69,7 @@ def test_very_large_request_is_let_in_beside_others_and_others_beside_it() -> No
     gate.admit(NORMAL, 1_000_000, 1)
     gate.admit(NORMAL, 1, 1)
     for rows in (1, 1_000_000, 1):
-        gate.release(rows, 1)
+        gate.release(NORMAL, rows, 1)
     assert (gate.requests, gate.rows, gate.bytes) == (0, 0, 0)
 
 
