@@ -2,11 +2,13 @@
 
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Sequence
 
 import structlog
@@ -18,6 +20,8 @@ from server.settings import Settings, read_settings
 
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 _REPLICA_SIGNALS = {replica.LISTEN_SIGNAL, replica.LEAVE_SIGNAL, replica.ORPHANED_SIGNAL}
+_COLLECT_SECONDS = 5.0
+_FULL_COLLECTION = 60
 _LEAVE_MARGIN = 1.2
 """A connection is asked to go when its age is up, give or take a tenth."""
 
@@ -89,10 +93,18 @@ def _ended() -> int:
 
 
 def _spare_the_collector() -> None:
-    """Serving makes no reference cycles, and looking for them was a quarter of a small request: look seldom, and not at modules."""
+    """Serving makes no reference cycles, and looking for them was a quarter of a small request: look at set times, and not at modules."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.disable()
+    threading.Thread(target=_collect, name="collector", daemon=True).start()
+
+
+def _collect() -> None:
+    # What is new every few seconds, which is little; everything seldom, as that holds all threads up.
+    for turn in itertools.count(1):
+        time.sleep(_COLLECT_SECONDS)
+        gc.collect(2 if turn % _FULL_COLLECTION == 0 else 1)
 
 
 def _report(ready: bool) -> None:  # noqa: FBT001 -- called with what it tells

@@ -114,11 +114,28 @@ def check() -> None:
 
 def handler(begin: Begin) -> "grpc.RpcMethodHandler[bytes, bytes]":
     """A unary method whose messages go to `begin`."""
+    return _unary(lambda event, state: _receive(event, state, _Unary(event, state), begin))
 
+
+def admitting_handler(admit: Callable[[Head], None], begin: Begin) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    """The same, but `admit` may refuse a call before its message is read, which costs less than refusing it afterwards."""
+
+    def start(event: Any, state: Any) -> None:
+        try:
+            admit(Head(event))
+        except RequestError as error:
+            _refuse(event, state, grpc_errors.status(error))
+            return
+        _receive(event, state, _Unary(event, state), begin)
+
+    return _unary(start)
+
+
+def _unary(start: Callable[[Any, Any], None]) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def never(_: bytes, __: grpc.ServicerContext) -> bytes:
         raise NotImplementedError("the executor answers")
 
-    never.experimental_thread_pool = _Direct(lambda event, state: _receive(event, state, _Unary(event, state), begin))  # type: ignore[attr-defined]
+    never.experimental_thread_pool = _Direct(start)  # type: ignore[attr-defined]
     return grpc.unary_unary_rpc_method_handler(never)
 
 

@@ -1,5 +1,6 @@
 """Which gRPC status each error of the daemon has, with its details. The table is complete: a test walks the tree of `server.errors`."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import grpc
@@ -35,16 +36,21 @@ STATUS: dict[type[errors.RequestError], grpc.StatusCode] = {
 
 def status(error: errors.RequestError) -> grpc.Status:
     """The status of an answer: code, text, ErrorInfo, and RetryInfo where trying again is sensible."""
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
-    if error.retry_seconds is not None:
+    return _status(STATUS[type(error)], error.reason, str(error), error.retry_seconds)
+
+
+@lru_cache(maxsize=256)
+def _status(code: grpc.StatusCode, reason: str, text: str, retry_seconds: float | None) -> grpc.Status:
+    # Remembered: under overload the same refusal goes out thousands of times a second, and this is most of what it costs.
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
+    if retry_seconds is not None:
         delay = duration_pb2.Duration()
-        delay.FromNanoseconds(int(error.retry_seconds * 1e9))
+        delay.FromNanoseconds(int(retry_seconds * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     packed = [any_pb2.Any() for _ in details]
     for anything, detail in zip(packed, details, strict=True):
         anything.Pack(detail)
-    code = STATUS[type(error)].value[0]
-    return rpc_status.to_status(status_pb2.Status(code=code, message=_cut(str(error)), details=packed))
+    return rpc_status.to_status(status_pb2.Status(code=code.value[0], message=_cut(text), details=packed))
 
 
 def _cut(text: str) -> str:

@@ -26,7 +26,7 @@ from server.grpcio_transport.admission import Admission, RateLimits, check_deadl
 from server.grpcio_transport.auth import Guard
 from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
 from server.grpcio_transport.counters import RequestCounters
-from server.grpcio_transport.direct import Exchange, attempt
+from server.grpcio_transport.direct import Exchange, Head, attempt
 from server.grpcio_transport.drift import DriftCounter
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waiting
 from server.grpcio_transport.router import Choice
@@ -126,6 +126,17 @@ class Pipeline:
         for lane in self.lanes.values():
             lane.batcher.join(max(0.0, end - time.monotonic()))
         self._decoder.shutdown(wait=False)
+
+    def admit(self, head: Head) -> None:
+        """Refuse a call before its message is read, where its caller has given up already: under overload those are many.
+
+        Raises:
+            DeadlineExceededError: if its deadline has passed.
+        """
+        if head.deadline <= time.time():
+            self._counters.unrouted("DEADLINE_EXCEEDED")
+            self._counters.rejected("", DeadlineExceededError.reason)
+            raise DeadlineExceededError("the deadline had passed when the request came")
 
     def begin(self, data: bytes, exchange: Exchange) -> None:
         """Take a ModelInferRequest as far as the queue; its answer, or why there is none, goes to `exchange`."""
