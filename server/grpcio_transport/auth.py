@@ -14,7 +14,7 @@ from server.security import Security
 from server.tls import TlsMaterial
 
 if TYPE_CHECKING:
-    from server.grpcio_transport.direct import Begin, Exchange
+    from server.grpcio_transport.exchange import Begin, Exchange
 
 _SCHEME = "bearer "
 

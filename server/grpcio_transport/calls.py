@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from server.errors import InputMismatchError, QueueFullError
 from server.grpcio_transport import direct
 from server.grpcio_transport.auth import Guard
-from server.grpcio_transport.direct import Begin, Exchange
+from server.grpcio_transport.exchange import Begin, Exchange
 from server.grpcio_transport.pipeline import Pipeline
 from server.health import SERVICE as HEALTH
 from server.health import Health

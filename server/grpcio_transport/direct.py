@@ -12,7 +12,7 @@ What a message means is not known here: see `pipeline`.
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import grpc
 import structlog
@@ -21,7 +21,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from server.errors import RequestError, SettingsError
 from server.grpcio_transport import grpc_errors
-from server.grpcio_transport.auth import certificate_names
+from server.grpcio_transport.exchange import Begin, Head
 
 _NEEDED = (
     "_status",
@@ -41,63 +41,6 @@ STREAM_WINDOW = 64
 """Requests of one stream that may be unanswered; then no more is read from it, and HTTP/2 holds the caller back."""
 
 _log = structlog.get_logger("tidegate.transport")
-
-
-class Exchange(Protocol):
-    """One request and where its answer goes. `answer` or `refuse` is called once, from any thread; after a cancellation both do nothing."""
-
-    @property
-    def head(self) -> "Head":
-        """What came before the message."""
-        ...
-
-    def answer(self, data: bytes) -> None:
-        """Send the answer."""
-        ...
-
-    def refuse(self, status: grpc.Status) -> None:
-        """Send a refusal."""
-        ...
-
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called, on the serving thread, if the call ends before its answer: cancelled, or past its deadline.
-
-        It may be called after the answer as well.
-        """
-        ...
-
-
-Begin: TypeAlias = Callable[[bytes, Exchange], None]
-"""Takes a message; runs on the one serving thread, so it must not wait for anything."""
-
-
-class Head:
-    """Deadline, metadata and peer of a call."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self, event: Any) -> None:
-        self._event = event
-
-    @property
-    def deadline(self) -> float:
-        """When the caller stops waiting, in seconds since 1970; infinite or far away if it never does."""
-        return float(self._event.call_details.deadline)
-
-    @property
-    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
-        """The call's metadata, keys in lower case."""
-        return self._event.invocation_metadata or ()
-
-    @property
-    def peer(self) -> str:
-        """The connection the call came by, such as `ipv4:127.0.0.1:51234`."""
-        return str(self._event.call.peer().decode())
-
-    @property
-    def peer_names(self) -> Sequence[str]:
-        """The names in the peer's certificate, if it showed one and it was verified."""
-        return certificate_names({key.decode(): values for key, values in (cygrpc.auth_context(self._event.call) or {}).items()})
 
 
 def check() -> None:

@@ -26,8 +26,9 @@ from server.grpcio_transport.admission import Admission, RateLimits, check_deadl
 from server.grpcio_transport.auth import Guard
 from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
 from server.grpcio_transport.counters import RequestCounters
-from server.grpcio_transport.direct import Exchange, Head, attempt
+from server.grpcio_transport.direct import attempt
 from server.grpcio_transport.drift import DriftCounter
+from server.grpcio_transport.exchange import Exchange, Head
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waiting
 from server.grpcio_transport.router import Choice
 from server.grpcio_transport.tensors import Form, InferRequest

@@ -14,7 +14,7 @@ import pytest
 from server.errors import InputMismatchError
 from server.grpcio_transport import direct
 from server.grpcio_transport.calls import Handlers
-from server.grpcio_transport.direct import Exchange
+from server.grpcio_transport.exchange import Exchange, Head
 from tests.daemons import wait_until
 
 WINDOW = 200_000
@@ -44,7 +44,7 @@ class Server:
     def _begin(self, data: bytes, exchange: Exchange) -> None:
         self.begin(data, exchange)
 
-    def admit(self, head: direct.Head) -> None:
+    def admit(self, head: Head) -> None:
         if ("credentials", "bad") in [(key, value) for key, value in head.metadata]:
             raise InputMismatchError("not this")
 
