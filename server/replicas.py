@@ -205,7 +205,8 @@ async def _run(slots: Sequence[Slot], announcement: str) -> int:
     if failed:
         end()
     elif not stop.is_set():
-        print(announcement, flush=True)  # noqa: T201 -- one line for the person who typed it
+        with contextlib.suppress(OSError):  # whoever typed it may have closed the terminal since
+            print(announcement, flush=True)  # noqa: T201 -- one line for the person who typed it
         work += [loop.create_task(slot.keep()) for slot in slots]
         work += [loop.create_task(_replace_when_told(slots, hang_up))]
     await stopped
