@@ -42,6 +42,7 @@ MODEL_INFER = f"/{INFERENCE}/ModelInfer"
 """Whose rule every inference goes by, in a stream too: a token that expires ends it."""
 LARGE_BYTES = 1 << 18
 """A request of more is decoded on a thread of its own: that takes long enough to make all others wait."""
+_DRAINING = "the daemon is shutting down"
 _LEVELS = {1: HIGH, 2: NORMAL, 3: LOW}
 """What a caller may ask for in `priority`; 0 and any other number are the default, as in Triton."""
 _FOREVER = 86_400.0
@@ -144,7 +145,7 @@ class Pipeline:
         begun = time.perf_counter()
         try:
             if self._closed:
-                raise DrainingError("the daemon is shutting down")
+                raise DrainingError(_DRAINING)
             principal = self._guard.principal(MODEL_INFER, exchange.head)
             if len(data) > LARGE_BYTES:
                 self.admission.admit(NORMAL, 0, len(data))
@@ -168,7 +169,9 @@ class Pipeline:
                 lane = installed.lanes[choice.version.model, choice.version.number]
                 try:
                     self._submit(_Inference(request, choice, lane, exchange, principal, begun, len(data)))
-                except ClosedError:  # unloaded in between: the table has the version that took its place
+                except ClosedError:  # unloaded in between: the table has the version that took its place, unless all ends
+                    if self._closed:
+                        raise DrainingError(_DRAINING) from None
                     continue
                 return
         except RequestError as error:
