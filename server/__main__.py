@@ -20,6 +20,7 @@ from server.settings import Settings, read_settings
 
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 _REPLICA_SIGNALS = {replica.LISTEN_SIGNAL, replica.LEAVE_SIGNAL, replica.ORPHANED_SIGNAL}
+_STDERR = 2
 _COLLECT_SECONDS = 5.0
 _FULL_COLLECTION = 60
 _LEAVE_MARGIN = 1.2
@@ -147,8 +148,9 @@ class _Log:
 
     def msg(self, line: str) -> None:
         """Write a line, or lose it."""
+        # Past the buffer of `sys.stderr`: what stays in it is tried again when the program ends, and then is an error.
         with contextlib.suppress(OSError):
-            print(line, file=sys.stderr, flush=True)  # noqa: T201 -- the log is for whoever started the program
+            os.write(_STDERR, f"{line}\n".encode(errors="replace"))
 
     debug = info = warning = error = critical = exception = msg
 
