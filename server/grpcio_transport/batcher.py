@@ -1,7 +1,8 @@
 """Gathers the requests of one version into batches and runs them, on one thread of its own.
 
 It never waits while the engine is idle: what came while the engine ran is the next batch. (To wait a moment where requests came together
-just before was tried: measured turn by turn, it made half of them slower and none faster.) A cancelled or expired request is dropped before the run; a batch that fails is halved until only the requests at fault fail.
+just before was tried: measured turn by turn, it made half of them slower and none faster.) A cancelled or expired request is dropped
+before the run; a batch that fails is halved until only the requests at fault fail.
 """
 
 import math
