@@ -51,8 +51,8 @@ class Service:
             f"/{INFERENCE}/ModelConfig": self._model_config,
             f"/{INFERENCE}/ModelStatistics": self._model_statistics,
             f"/{INFERENCE}/RepositoryIndex": self._repository_index,
-            f"/{INFERENCE}/RepositoryModelLoad": _refuse_to_load,
-            f"/{INFERENCE}/RepositoryModelUnload": _refuse_to_unload,
+            f"/{INFERENCE}/RepositoryModelLoad": _refuse,
+            f"/{INFERENCE}/RepositoryModelUnload": _refuse,
             f"/{MONITORING}/GetDrift": self._get_drift,
         }
 
@@ -136,16 +136,9 @@ class Service:
         ).SerializeToString()
 
 
-def _refuse_to_load(_: bytes) -> bytes:
-    raise PermissionDeniedError(
-        "the registry decides what is loaded: put a version in a stage with `tidegate promote MODEL VERSION --to staging|production`"
-    )
-
-
-def _refuse_to_unload(_: bytes) -> bytes:
-    raise PermissionDeniedError(
-        "the registry decides what is loaded: a version is unloaded once others have taken its stage, which `tidegate promote` gives them"
-    )
+def _refuse(_: bytes) -> bytes:
+    """Behind a rule that lets nobody through; here so that no transport serves these calls otherwise."""
+    raise PermissionDeniedError("the registry decides what is loaded: `tidegate promote` puts a version in a stage")
 
 
 def _parse(message: type[Request], data: bytes) -> Request:
