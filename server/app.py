@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 Install: TypeAlias = Callable[[RoutingTable], None]
 
+TRANSPORTS = {"grpcio": GrpcioTransport}
+"""By the value of the setting `transport`"""
+
 _log = structlog.get_logger("tidegate.app")
 
 
@@ -110,7 +113,7 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     security = Security(settings)
     batching = Batching(settings.max_batch_rows, settings.max_queue_delay)
     service = Service(lambda: transport.counters(), batching)  # noqa: PLW0108 -- the transport does not exist yet
-    transport: Transport = GrpcioTransport(settings, service.calls(), security, recorders.observers)
+    transport: Transport = TRANSPORTS[settings.transport](settings, service.calls(), security, recorders.observers)
     collector = ServerCollector(transport.counters, lambda: source.lifecycle() if isinstance(source, Follower) else None)
 
     def install(table: RoutingTable) -> None:

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     """What the model of --model-dir is called; the folder's name if not given"""
     memory_budget: ByteSize = Field(default=ByteSize(0), ge=0)
     """Bytes that loaded versions may take together, e.g. 512MiB; 0: no bound"""
+    transport: Literal["grpcio"] = "grpcio"
+    """What carries calls"""
     grpc_address: str = "127.0.0.1:8001"
     """Where gRPC listens; port 0 takes a free one"""
     metrics_address: str = "127.0.0.1:8002"

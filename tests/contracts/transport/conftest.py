@@ -10,11 +10,20 @@ from registry import bundle
 from registry.bundle import Signature, TensorSpec
 from registry.location import create_registry
 from registry.registry import Registry
+from server.app import TRANSPORTS
 from tests import models
 from tests.daemons import Daemon, daemon
 
 REFERENCE = np.random.default_rng(7).normal(size=(1000, 3)).astype(np.float32)
 TEXTS = ["red"] * 600 + ["green"] * 300 + [""] * 100
+
+
+@pytest.fixture(scope="session", params=sorted(TRANSPORTS), autouse=True)
+def transport(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test of this folder holds every transport to the same promises: each daemon it starts carries calls by this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIDEGATE_TRANSPORT", request.param)
+        yield request.param
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +48,11 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Registry, Path]:
 
 
 @pytest.fixture(scope="session")
-def served(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def served(
+    filled: tuple[Registry, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    transport: str,  # noqa: ARG001 -- a daemon for each
+) -> Iterator[Daemon]:
     """A daemon that serves `filled`; for tests that change nothing."""
     with daemon(tmp_path_factory.mktemp("served"), {"registry": str(filled[1])}) as running:
         for model in filled[0].models():
