@@ -11,7 +11,7 @@ import numpy as np
 
 from registry import bundle
 from registry.bundle import Signature, TensorSpec
-from server.engine import Columns, Engine, Tensor
+from server.engine import Columns, Engine, Tensor, bytes_of
 from server.errors import ModelFailedError, NotServableError
 from server.row_probe import agree
 
@@ -90,8 +90,4 @@ def check_golden(raw: bytes, engine: Engine, signature: Signature) -> Columns:
 
 
 def _golden(array: Tensor) -> Tensor:
-    if array.dtype.kind != "U":
-        return array
-    encoded = np.empty(array.shape, dtype=object)
-    encoded.ravel()[:] = [str(value).encode() for value in array.ravel()]
-    return encoded
+    return bytes_of(array) if array.dtype.kind == "U" else array

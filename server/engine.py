@@ -29,6 +29,27 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
+def rows_of(columns: Columns, start: int, stop: int) -> dict[str, Tensor]:
+    """The rows `start` to `stop` of every tensor, without a copy."""
+    return {name: tensor[start:stop] for name, tensor in columns.items()}
+
+
+def joined(parts: Sequence[Columns]) -> dict[str, Tensor]:
+    """The rows of all parts, in order, of every tensor that the first has.
+
+    Raises:
+        ValueError: if the rows of a tensor have not the same shape in each part.
+    """
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def bytes_of(texts: Tensor) -> Tensor:
+    """The BYTES tensor of a tensor of text: UTF-8."""
+    encoded = np.empty(texts.size, dtype=object)
+    encoded[:] = list(map(str.encode, texts.ravel().tolist()))
+    return encoded.reshape(texts.shape)
+
+
 class Engine(Protocol):
     """One loaded model."""
 

@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from server.errors import InputMismatchError, ModelUnknownError
+from server.errors import ModelUnknownError
+from server.messages import parse
 from server.routing import RoutingTable
 
 SERVICE = "grpc.health.v1.Health"
@@ -53,7 +53,7 @@ class Health:
             ModelUnknownError: if there is no such model.
             InputMismatchError: if it is no such request.
         """
-        name = _service(data)
+        name = parse(health_pb2.HealthCheckRequest, data).service
         with self._lock:
             if name not in self._statuses:
                 raise ModelUnknownError(f"no model {name[:80]!r}")
@@ -61,7 +61,7 @@ class Health:
 
     def watch(self, data: bytes, tell: Tell) -> Callable[[], None]:
         """Tell the status of a service now and at each change; returns what ends it."""
-        name = _service(data)[:_LONGEST_NAME]
+        name = parse(health_pb2.HealthCheckRequest, data).service[:_LONGEST_NAME]
         watcher = object()
         with self._lock:
             self._watchers[watcher] = (name, tell)
@@ -80,13 +80,6 @@ class Health:
             status = self._statuses.get(name, _SERVICE_UNKNOWN)
             if status != before.get(name, _SERVICE_UNKNOWN):
                 tell(_response(status))
-
-
-def _service(data: bytes) -> str:
-    try:
-        return str(health_pb2.HealthCheckRequest.FromString(data).service)
-    except DecodeError as error:
-        raise InputMismatchError(f"the request is not a HealthCheckRequest: {error}") from error
 
 
 def _response(status: _Status) -> bytes:

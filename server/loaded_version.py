@@ -20,6 +20,7 @@ from registry.profile import Profile
 from registry.registry import Registry
 from server import row_probe
 from server.checks import check_golden, check_signature
+from server.counts import VersionKey
 from server.engine import Columns, Engine
 from server.errors import NotServableError
 
@@ -52,6 +53,11 @@ class LoadedVersion:
     load_seconds: float
     batchable: bool = False
     memory_bytes: int = 0
+
+    @property
+    def key(self) -> VersionKey:
+        """Model and number."""
+        return self.model, self.number
 
 
 def memory_bytes(file_bytes: int) -> int:

@@ -14,7 +14,7 @@ _Answered: TypeAlias = tuple[int, int]
 def describe(counters: Counters, versions: Iterable[LoadedVersion]) -> list[pb.ModelStatistics]:
     """The statistics of each of `versions`, in order; one that has had no request has zeros."""
     answered = _answered(counters.requests)
-    keys = [(version.model, version.number) for version in versions]
+    keys = [version.key for version in versions]
     return [_statistics(key, counters.versions.get(key), answered.get((key[0], str(key[1])), (0, 0))) for key in keys]
 
 

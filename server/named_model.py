@@ -1,10 +1,9 @@
 """Which model a request of any call but ModelInfer is about, read from its bytes by the rule of the call: what access is decided on."""
 
-from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from server.access import RULES
-from server.errors import InputMismatchError
+from server.messages import parse
 from tidegate_protos.pool import POOL
 
 
@@ -20,8 +19,4 @@ def named_model(path: str, data: bytes) -> str | None:
     if rule.model_field is None:
         return "" if rule.about_all else None
     method = POOL.FindMethodByName(path.strip("/").replace("/", "."))
-    try:
-        request = GetMessageClass(method.input_type).FromString(data)
-    except DecodeError as error:
-        raise InputMismatchError(f"the request is not a {method.input_type.name}: {error}") from error
-    return str(getattr(request, rule.model_field))
+    return str(getattr(parse(GetMessageClass(method.input_type), data), rule.model_field))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from registry.bundle import Signature, TensorSpec
-from server.engine import DTYPES, Columns, Tensor
+from server.engine import DTYPES, Columns, Tensor, bytes_of
 from server.errors import ModelFailedError, NotServableError
 
 # Set before the import, else ONNX Runtime 1.32 writes a telemetry database under the user's cache folder.
@@ -109,11 +109,7 @@ def _decoded(name: str, tensor: Tensor) -> Tensor:
 
 
 def _encoded(tensor: Tensor) -> Tensor:
-    if tensor.dtype != DTYPES["BYTES"] and tensor.dtype.kind not in "US":
-        return tensor
-    encoded = np.empty(tensor.size, dtype=object)
-    encoded[:] = list(map(str.encode, tensor.ravel().tolist()))
-    return encoded.reshape(tensor.shape)
+    return bytes_of(tensor) if tensor.dtype == DTYPES["BYTES"] or tensor.dtype.kind in "US" else tensor
 
 
 def one_line(error: Exception) -> str:

@@ -3,9 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import version as distribution_version
-from typing import TypeAlias, TypeVar
-
-from google.protobuf.message import DecodeError, Message
+from typing import TypeAlias
 
 from registry import drift
 from registry.bundle import TensorSpec
@@ -14,6 +12,7 @@ from server import model_config, model_statistics, repository_index
 from server.counts import Counters
 from server.errors import InputMismatchError, ModelLoadingError, PermissionDeniedError, VersionUnknownError
 from server.loaded_version import LoadedVersion
+from server.messages import parse
 from server.model_config import PLATFORM, Batching
 from server.routing import RoutingTable
 from tidegate_protos import inference_pb2 as pb
@@ -25,7 +24,6 @@ EXTENSIONS = ("model_repository", "model_configuration", "statistics", "schedule
 """The extensions of the protocol that are served, by Triton's names for them."""
 
 Call: TypeAlias = Callable[[bytes], bytes]
-Request = TypeVar("Request", bound=Message)
 
 
 class Service:
@@ -68,7 +66,7 @@ class Service:
         ).SerializeToString()
 
     def _model_ready(self, data: bytes) -> bytes:
-        request = _parse(pb.ModelReadyRequest, data)
+        request = parse(pb.ModelReadyRequest, data)
         try:
             self._table.resolve(request.name, request.version)
         except ModelLoadingError:
@@ -76,7 +74,7 @@ class Service:
         return pb.ModelReadyResponse(ready=True).SerializeToString()
 
     def _model_metadata(self, data: bytes) -> bytes:
-        request = _parse(pb.ModelMetadataRequest, data)
+        request = parse(pb.ModelMetadataRequest, data)
         version = self._table.resolve(request.name, request.version)
         signature = version.signature
         properties = {f"tidegate.columns.{spec.name}": json.dumps(spec.columns) for spec in signature.inputs if spec.columns}
@@ -93,14 +91,14 @@ class Service:
         ).SerializeToString()
 
     def _model_config(self, data: bytes) -> bytes:
-        request = _parse(pb.ModelConfigRequest, data)
+        request = parse(pb.ModelConfigRequest, data)
         table = self._table
         version = table.resolve(request.name, request.version)
         config = model_config.describe(version, table.model(request.name).versions, self._batching)
         return pb.ModelConfigResponse(config=config).SerializeToString()
 
     def _model_statistics(self, data: bytes) -> bytes:
-        request = _parse(pb.ModelStatisticsRequest, data)
+        request = parse(pb.ModelStatisticsRequest, data)
         versions = self._asked_for(request.name, request.version)
         return pb.ModelStatisticsResponse(model_stats=model_statistics.describe(self._counters(), versions)).SerializeToString()
 
@@ -113,7 +111,7 @@ class Service:
         return [model.versions[number] for model in models for number in sorted(model.versions)]
 
     def _repository_index(self, data: bytes) -> bytes:
-        request = _parse(pb.RepositoryIndexRequest, data)
+        request = parse(pb.RepositoryIndexRequest, data)
         if request.repository_name:
             raise InputMismatchError(f"no repository {request.repository_name[:80]!r}: there is one, and it has no name; leave it empty")
         return repository_index.describe(self._read_table(), ready=request.ready).SerializeToString()
@@ -125,9 +123,9 @@ class Service:
         return self._table
 
     def _get_drift(self, data: bytes) -> bytes:
-        request = _parse(monitoring.GetDriftRequest, data)
+        request = parse(monitoring.GetDriftRequest, data)
         version = self._table.resolve(request.model, request.version)
-        counts = self._counters().drift.get((version.model, version.number))
+        counts = self._counters().drift.get(version.key)
         if counts is None:
             raise VersionUnknownError(f"version {version.number} of {version.model!r} has no profile: nothing to compare its rows with")
         features = drift.evaluate(counts.profile, counts.observed)
@@ -139,13 +137,6 @@ class Service:
 def _refuse(_: bytes) -> bytes:
     """Behind a rule that lets nobody through; here so that no transport serves these calls otherwise."""
     raise PermissionDeniedError("the registry decides what is loaded: `tidegate promote` puts a version in a stage")
-
-
-def _parse(message: type[Request], data: bytes) -> Request:
-    try:
-        return message.FromString(data)
-    except DecodeError as error:
-        raise InputMismatchError(f"the request is not a {message.DESCRIPTOR.name}: {error}") from error
 
 
 def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import structlog
 
-from server.engine import Columns
+from server.engine import Columns, joined, rows_of
 from server.errors import DeadlineExceededError, ModelFailedError, RequestError
 from server.grpcio_transport.fair_queue import FairQueue, Piece, Waiting
 from server.grpcio_transport.pace import Pace
@@ -190,7 +189,7 @@ class Batcher:
 
     def _compute(self, pieces: Sequence[Piece]) -> Batch:
         started = time.perf_counter()
-        inputs = _joined(pieces)
+        inputs = _inputs(pieces)
         outputs = self._engine.run(inputs, pieces[0].waiting.outputs)
         rows = sum(piece.rows for piece in pieces)
         whole = len(pieces) == 1 and pieces[0].rows == pieces[0].waiting.rows
@@ -206,7 +205,7 @@ class Batcher:
             waiting.queue_seconds = waiting.queue_seconds or batch.started - waiting.queued
             waiting.compute_seconds += batch.seconds
             waiting.batch_rows = max(waiting.batch_rows, batch.rows)
-            outputs = batch.outputs if alone else _slice(batch.outputs, offset, offset + piece.rows)
+            outputs = batch.outputs if alone else rows_of(batch.outputs, offset, offset + piece.rows)
             offset += piece.rows
             if piece.rows == waiting.rows:
                 self._finish(waiting, outputs)
@@ -227,19 +226,12 @@ class Batcher:
             _log.exception("an answer could not be sent")
 
 
-def _joined(pieces: Sequence[Piece]) -> Columns:
-    if len(pieces) == 1:
-        return pieces[0].inputs
-    columns = [piece.inputs for piece in pieces]
-    return {name: np.concatenate([inputs[name] for inputs in columns]) for name in columns[0]}
-
-
-def _slice(outputs: Columns, start: int, stop: int) -> Columns:
-    return {name: tensor[start:stop] for name, tensor in outputs.items()}
+def _inputs(pieces: Sequence[Piece]) -> Columns:
+    return pieces[0].inputs if len(pieces) == 1 else joined([piece.inputs for piece in pieces])
 
 
 def _whole(parts: Sequence[Columns]) -> Columns | RequestError:
     try:
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return joined(parts)
     except ValueError:
         return ModelFailedError("the model gave rows of another size in each part of this request: ask for fewer rows at once")

@@ -6,17 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from server.errors import InputMismatchError, QueueFullError
+from server.errors import QueueFullError
 from server.grpcio_transport import direct
 from server.grpcio_transport.auth import Guard
 from server.grpcio_transport.exchange import Begin, Exchange
 from server.grpcio_transport.pipeline import Pipeline
 from server.health import SERVICE as HEALTH
 from server.health import Health
+from server.messages import parse
 from server.service import INFERENCE, MONITORING, Call
 from tidegate_protos import inference_pb2 as pb
 from tidegate_protos.pool import POOL
@@ -98,10 +98,7 @@ def _reflection() -> Call:
     servicer: Any = reflection.ReflectionServicer((INFERENCE, MONITORING, HEALTH, reflection.SERVICE_NAME), pool=POOL)
 
     def call(data: bytes) -> bytes:
-        try:
-            request = reflection_pb2.ServerReflectionRequest.FromString(data)
-        except DecodeError as error:
-            raise InputMismatchError(f"the request is not a ServerReflectionRequest: {error}") from error
+        request = parse(reflection_pb2.ServerReflectionRequest, data)
         return bytes(next(servicer.ServerReflectionInfo(iter([request]), None)).SerializeToString())
 
     return call

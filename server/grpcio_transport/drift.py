@@ -14,7 +14,7 @@ import structlog
 from registry.bundle import Signature, TensorSpec
 from registry.profile import Counts, Feature, NumericFeature, Profile
 from server.counts import DriftCounts
-from server.engine import Columns, Tensor
+from server.engine import Columns, Tensor, rows_of
 from server.grpcio_transport.batcher import Batch
 
 SCORE = "score"
@@ -35,8 +35,8 @@ class DriftCounter:
 
     def __init__(self, profile: Profile, signature: Signature) -> None:
         self._profile = profile
-        inputs, predictions = _input_columns(signature), _prediction_columns(signature)
         probabilities = _probabilities(signature)
+        inputs, predictions = _input_columns(signature), _prediction_columns(signature, probabilities)
         self.outputs = (probabilities.name,) if probabilities and profile.predictions else ()
         """the outputs that every batch needs for the predictions to be counted"""
         found = [
@@ -60,8 +60,7 @@ class DriftCounter:
         offset = 0
         for piece in batch.pieces:
             if piece.waiting.counted:
-                rows = slice(offset, offset + piece.rows)
-                self._remember(piece.inputs, {name: tensor[rows] for name, tensor in batch.outputs.items()}, piece.rows)
+                self._remember(piece.inputs, rows_of(batch.outputs, offset, offset + piece.rows), piece.rows)
             offset += piece.rows
 
     def fold(self) -> None:
@@ -124,9 +123,8 @@ def _input_columns(signature: Signature) -> _Columns:
     return columns
 
 
-def _prediction_columns(signature: Signature) -> _Columns:
+def _prediction_columns(signature: Signature, probabilities: TensorSpec | None) -> _Columns:
     """The same for what was predicted: the score of the positive class, and the class."""
-    probabilities = _probabilities(signature)
     if probabilities is None:
         return {}
     columns: _Columns = {CLASS: ("BYTES", _predicted(probabilities.name, signature.classes))}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from registry.route import CANARY, STABLE
-from server.engine import Columns
+from server.engine import Columns, rows_of
 from server.errors import RequestError
 
 HIGH, NORMAL, LOW, SHADOW = range(4)
@@ -73,7 +73,7 @@ class Piece:
         """Their inputs."""
         if self.rows == self.waiting.rows:
             return self.columns
-        return {name: tensor[self.start : self.stop] for name, tensor in self.columns.items()}
+        return rows_of(self.columns, self.start, self.stop)
 
 
 class FairQueue:

@@ -57,9 +57,7 @@ class Lane:
 
     version: LoadedVersion
     form: Form
-    key: VersionKey
     batcher: Batcher
-    drift: DriftCounter | None
 
 
 class _Inference(NamedTuple):
@@ -110,7 +108,7 @@ class Pipeline:
     def install(self, table: RoutingTable) -> None:
         """Route by `table` from now on; requests already admitted finish on the version they were given."""
         before = self._installed.lanes
-        loaded = {(version.model, version.number): version for version in table.loaded}
+        loaded = {version.key: version for version in table.loaded}
         lanes = {key: before[key] if key in before else self._lane(version) for key, version in loaded.items()}
         self._installed = _Installed(table, MappingProxyType(lanes))
         for key in before.keys() - lanes.keys():
@@ -166,7 +164,7 @@ class Pipeline:
             while True:
                 installed = self._installed
                 choice = router.pick(installed.table, request.model, request.label, request.parameters.routing_key or request.id)
-                lane = installed.lanes[choice.version.model, choice.version.number]
+                lane = installed.lanes[choice.version.key]
                 try:
                     self._submit(_Inference(request, choice, lane, exchange, principal, begun, len(data)))
                 except ClosedError:  # unloaded in between: the table has the version that took its place, unless all ends
@@ -234,13 +232,13 @@ class Pipeline:
         if choice is None:
             self._counters.unrouted(code)
         else:
-            self._counters.answered((choice.version.model, choice.version.number), choice.arm, code, ended - begun)
+            self._counters.answered(choice.version.key, choice.arm, code, ended - begun)
         if self._observers.call is not None:
             self._observers.call(exchange.head.metadata, _traced(choice, code, begun, ended, waiting))
 
     def _copy(self, inference: _Inference, shadow: LoadedVersion) -> None:
         """Let a shadow compute what a caller has the answer to already; given up wherever anything would have to wait for it."""
-        lane = self.lanes.get((shadow.model, shadow.number))
+        lane = self.lanes.get(shadow.key)
         if lane is None:
             return
         request, begun = inference.request, time.perf_counter()
@@ -264,13 +262,12 @@ class Pipeline:
 
     def _shadowed(self, lane: Lane, begun: float, outcome: Columns | RequestError) -> None:
         code = grpc_errors.STATUS[type(outcome)].name if isinstance(outcome, RequestError) else "OK"
-        self._counters.answered(lane.key, SHADOW_ARM, code, time.perf_counter() - begun)
+        self._counters.answered(lane.version.key, SHADOW_ARM, code, time.perf_counter() - begun)
 
     def _lane(self, version: LoadedVersion) -> Lane:
-        key = (version.model, version.number)
-        if version.profile is not None and key not in self._drift:
-            self._drift[key] = DriftCounter(version.profile, version.signature)
-        drift = self._drift.get(key)
+        if version.profile is not None and version.key not in self._drift:
+            self._drift[version.key] = DriftCounter(version.profile, version.signature)
+        drift = self._drift.get(version.key)
         batcher = Batcher(
             version,
             max_batch_rows=self._settings.max_batch_rows,
@@ -279,10 +276,10 @@ class Pipeline:
         )
         always = drift.outputs if drift else ()
         form = Form(version.model, version.number, version.signature, batchable=version.batchable, always=always)
-        return Lane(version, form, key, batcher, drift)
+        return Lane(version, form, batcher)
 
     def _observer(self, version: LoadedVersion, drift: DriftCounter | None) -> Callable[[Batch], None]:
-        key, log = (version.model, version.number), self._observers.batch
+        key, log = version.key, self._observers.batch
 
         def observe(batch: Batch) -> None:
             self._counters.ran(key, batch)
@@ -329,7 +326,7 @@ def _logged(version: LoadedVersion, batch: Batch) -> LoggedBatch:
 
 
 def _traced(choice: Choice | None, code: str, begun: float, ended: float, waiting: Waiting | None) -> TracedCall:
-    model, version, arm = (choice.version.model, choice.version.number, choice.arm) if choice else ("", 0, "")
+    model, version, arm = (*choice.version.key, choice.arm) if choice else ("", 0, "")
     if waiting is None or not waiting.batch_rows:
         return TracedCall(model, version, arm, code, waiting.rows if waiting else 0, begun, ended)
     computing = waiting.queued + waiting.queue_seconds

@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from registry.bundle import Signature, TensorSpec
 from server.engine import DTYPES, Columns, Tensor
 from server.errors import InputMismatchError
 from server.grpcio_transport import parameters
 from server.grpcio_transport.parameters import Parameters
+from server.messages import parse
 from tidegate_protos import inference_pb2 as pb
 
 _CONTENTS = {
@@ -66,10 +66,7 @@ def decode(data: bytes) -> InferRequest:
     Raises:
         InputMismatchError: if it does not parse, mixes raw and typed contents, or a tensor's bytes do not match its shape and datatype.
     """
-    try:
-        message = pb.ModelInferRequest.FromString(data)
-    except DecodeError as error:
-        raise InputMismatchError(f"the request is not a ModelInferRequest: {error}") from error
+    message = parse(pb.ModelInferRequest, data)
     tensors, contents = message.inputs, message.raw_input_contents
     raw = bool(contents)
     if raw and len(contents) != len(tensors):
