@@ -67,7 +67,7 @@ def methods(pipeline: Pipeline, health: Health, calls: Mapping[str, Call], contr
     stream, reflect = f"/{INFERENCE}/ModelStreamInfer", f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
     return {
         **{path: direct.handler(guard.guarded(path, control.on_thread(call))) for path, call in calls.items()},
-        f"/{INFERENCE}/ModelInfer": direct.admitting_handler(pipeline.admit, pipeline.begin),
+        f"/{INFERENCE}/ModelInfer": direct.handler(pipeline.begin, pipeline.admit),
         stream: direct.stream_handler(guard.admission(stream), pipeline.begin, _stream_answer, _stream_refusal),
         # Answered at once, whatever the other calls do: who asks ends the daemon if it does not answer.
         f"/{HEALTH}/Check": direct.handler(_answering(health.check)),

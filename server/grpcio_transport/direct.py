@@ -12,7 +12,7 @@ What a message means is not known here: see `pipeline`.
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -40,6 +40,11 @@ _NO_FLAGS = 0
 STREAM_WINDOW = 64
 """Requests of one stream that may be unanswered; then no more is read from it, and HTTP/2 holds the caller back."""
 
+Admit: TypeAlias = Callable[[Head], None]
+"""Lets a call in, or raises a RequestError to refuse it."""
+_Finished: TypeAlias = tuple[Any, Sequence[Callable[[], None]]]
+"""What grpcio's serving thread wants back from the tag of an operation: the call, if it is over now, and what to call then."""
+
 _log = structlog.get_logger("tidegate.transport")
 
 
@@ -55,71 +60,64 @@ def check() -> None:
         )
 
 
-def handler(begin: Begin) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    """A unary method whose messages go to `begin`."""
-    return _unary(lambda event, state: _receive(event, state, _Unary(event, state), begin))
+def handler(begin: Begin, admit: Admit | None = None) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    """A unary method whose messages go to `begin`.
 
-
-def admitting_handler(admit: Callable[[Head], None], begin: Begin) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    """The same, but `admit` may refuse a call before its message is read, which costs less than refusing it afterwards."""
+    `admit` may refuse a call before its message is read, which costs less than refusing it afterwards.
+    """
 
     def start(event: Any, state: Any) -> None:
-        try:
-            admit(Head(event))
-        except RequestError as error:
-            _refuse(event, state, grpc_errors.status(error))
-            return
-        _receive(event, state, _Unary(event, state), begin)
+        if admit is None or _admitted(admit, event, state):
+            _receive(event, state, _Unary(event, state), begin)
 
-    return _unary(start)
-
-
-def _unary(start: Callable[[Any, Any], None]) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    def never(_: bytes, __: grpc.ServicerContext) -> bytes:
-        raise NotImplementedError("the executor answers")
-
-    never.experimental_thread_pool = _Direct(start)  # type: ignore[attr-defined]
-    return grpc.unary_unary_rpc_method_handler(never)
+    return grpc.unary_unary_rpc_method_handler(_behavior(start))
 
 
 def stream_handler(
-    admit: Callable[[Head], None], begin: Begin, wrap: Callable[[bytes], bytes], wrap_refusal: Callable[[grpc.Status], bytes]
-) -> Any:
+    admit: Admit, begin: Begin, wrap: Callable[[bytes], bytes], wrap_refusal: Callable[[grpc.Status], bytes]
+) -> "grpc.RpcMethodHandler[bytes, bytes]":
     """A method with a stream each way; every message goes to `begin`, answers come back in the order of the requests.
 
     `admit` may refuse the stream before its first message. `wrap` makes a message of the stream from an answer, `wrap_refusal` from a
     refusal: the stream itself goes on.
     """
 
-    def never(_: Any, __: grpc.ServicerContext) -> Any:
-        raise NotImplementedError("the executor answers")
-
     def start(event: Any, state: Any) -> None:
-        try:
-            admit(Head(event))
-        except RequestError as error:
-            _refuse(event, state, grpc_errors.status(error))
-            return
-        _Stream(event, state, begin, wrap, wrap_refusal).receive()
+        if _admitted(admit, event, state):
+            _Stream(event, state, begin, wrap, wrap_refusal).receive()
 
-    never.experimental_thread_pool = _Direct(start)  # type: ignore[attr-defined]
-    return grpc.stream_stream_rpc_method_handler(never)
+    return grpc.stream_stream_rpc_method_handler(_behavior(start))
 
 
-def push_handler(watch: Callable[[bytes, Callable[[bytes], None]], Callable[[], None]]) -> Any:
+def push_handler(watch: Callable[[bytes, Callable[[bytes], None]], Callable[[], None]]) -> "grpc.RpcMethodHandler[bytes, bytes]":
     """A method that answers its one message with many: `watch` gets the message and what sends, and returns what ends it.
 
     Sending never waits: where the caller reads more slowly than the answers change, it gets the newest.
     """
 
-    def never(_: Any, __: grpc.ServicerContext) -> Any:
-        raise NotImplementedError("the executor answers")
-
     def begin(message: bytes, push: "_Push") -> None:
         _on_end(push.state, watch(message, push.send))
 
-    never.experimental_thread_pool = _Direct(lambda event, state: _receive(event, state, _Push(event, state), begin))  # type: ignore[attr-defined]
-    return grpc.unary_stream_rpc_method_handler(never)
+    return grpc.unary_stream_rpc_method_handler(_behavior(lambda event, state: _receive(event, state, _Push(event, state), begin)))
+
+
+def _behavior(start: Callable[[Any, Any], None]) -> Any:
+    """What a method handler is made of: a function that is never called, as the executor it names begins each call by `start`."""
+
+    def never(_: Any, __: grpc.ServicerContext) -> Any:
+        raise NotImplementedError("the executor answers")
+
+    never.experimental_thread_pool = _Direct(start)  # type: ignore[attr-defined]
+    return never
+
+
+def _admitted(admit: Admit, event: Any, state: Any) -> bool:
+    try:
+        admit(Head(event))
+    except RequestError as error:
+        _refuse(event, state, grpc_errors.status(error))
+        return False
+    return True
 
 
 class _Direct(ThreadPoolExecutor):
@@ -155,6 +153,33 @@ class _Unary:
         _on_end(self._state, callback)
 
 
+class _Sender:
+    """Sends one message at a time; guarded by the lock of the call."""
+
+    def __init__(self, event: Any, state: Any) -> None:
+        self._event = event
+        self._state = state
+        self.busy = False
+
+    def send(self, data: bytes, sent: Callable[[], None]) -> None:
+        """Begin to send, if it is not `busy`; `sent` is called, under the lock, when the next may be sent."""
+
+        def done(_: Any) -> _Finished:
+            with self._state.condition:
+                self.busy = False
+                finished: _Finished = _server._possibly_finish_call(self._state, _SEND)
+                sent()
+                return finished
+
+        operations = [cygrpc.SendMessageOperation(data, _NO_FLAGS)]
+        if self._state.initial_metadata_allowed:
+            operations.insert(0, _server._get_initial_metadata_operation(self._state, None))
+            self._state.initial_metadata_allowed = False
+        self._event.call.start_server_batch(operations, done)
+        self._state.due.add(_SEND)
+        self.busy = True
+
+
 class _Push:
     """Sends the newest of what it is given; `state.condition` guards it."""
 
@@ -162,7 +187,7 @@ class _Push:
         self._event = event
         self.state = state
         self._next: bytes | None = None
-        self._sending = False
+        self._sender = _Sender(event, state)
 
     def send(self, data: bytes) -> None:
         with self.state.condition:
@@ -173,32 +198,32 @@ class _Push:
         _refuse(self._event, self.state, status)
 
     def _flush(self) -> None:
-        if self._next is not None and not self._sending and _is_open(self.state):
-            _send(self._event, self.state, self._next, self._sent)
-            self._next, self._sending = None, True
-
-    def _sent(self, _: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
-        with self.state.condition:
-            self._sending = False
-            finished = _server._possibly_finish_call(self.state, _SEND)
-            self._flush()
-            return finished
+        if self._next is not None and not self._sender.busy and _is_open(self.state):
+            self._sender.send(self._next, self._flush)
+            self._next = None
 
 
 def _receive(event: Any, state: Any, exchange: Any, begin: Callable[[bytes, Any], None]) -> None:
     """Have the one message of a call given to `begin`, with what answers it."""
 
-    def received(message_event: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
-        message = message_event.batch_operations[0].message()
+    def received(message: bytes | None) -> _Finished:
         if message is not None:
             attempt(begin, message, exchange)
         with state.condition:
             if message is None and state.client is _server._OPEN:
                 state.client = _server._CLOSED
                 _refuse(event, state, _NO_MESSAGE)
-            return _server._possibly_finish_call(state, _RECEIVE)
+            finished: _Finished = _server._possibly_finish_call(state, _RECEIVE)
+            return finished
 
-    event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received)
+    _ask(event, state, received)
+
+
+def _ask(event: Any, state: Any, received: Callable[[bytes | None], _Finished]) -> None:
+    """Have the next message of a call given to `received`, or None if there is none."""
+    event.call.start_server_batch(
+        (cygrpc.ReceiveMessageOperation(_NO_FLAGS),), lambda message_event: received(message_event.batch_operations[0].message())
+    )
     state.due.add(_RECEIVE)
 
 
@@ -214,16 +239,15 @@ class _Stream:
         self.wrap = wrap
         self.wrap_refusal = wrap_refusal
         self._unsent: deque[_Message] = deque()
+        self._sender = _Sender(event, state)
         self._receiving = False
-        self._sending = False
         self._half_closed = False
         self._over = False
         _on_end(state, self._ended)
 
     def receive(self) -> None:
         """Ask for the next message."""
-        self._event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
-        self._state.due.add(_RECEIVE)
+        _ask(self._event, self._state, self._received)
         self._receiving = True
 
     def put(self, message: "_Message", data: bytes) -> None:
@@ -248,27 +272,16 @@ class _Stream:
         for callback in callbacks:
             callback()
 
-    def _received(self, message_event: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
-        data = message_event.batch_operations[0].message()
-        message = None if data is None else _Message(self, self._event)
-        with self._state.condition:
-            if message is None:
-                self._half_closed = True
-            else:
+    def _received(self, data: bytes | None) -> _Finished:
+        if data is not None:
+            message = _Message(self, self._event)
+            with self._state.condition:
                 self._unsent.append(message)
-        if message is not None:
             attempt(self._begin, data, message)
         with self._state.condition:
-            finished = _server._possibly_finish_call(self._state, _RECEIVE)
+            finished: _Finished = _server._possibly_finish_call(self._state, _RECEIVE)
             # Not before: a refusal is put by the very call of `attempt` above, and must not ask for the next message while this one is due.
-            self._receiving = False
-            self._flush()
-            return finished
-
-    def _sent(self, _: Any) -> tuple[Any, Sequence[Callable[[], None]]]:
-        with self._state.condition:
-            self._sending = False
-            finished = _server._possibly_finish_call(self._state, _SEND)
+            self._receiving, self._half_closed = False, data is None
             self._flush()
             return finished
 
@@ -276,13 +289,12 @@ class _Stream:
         """Go on with whatever the stream waits for, if it is still open."""
         if not _is_open(self._state):
             return
-        if not self._sending and self._unsent and (data := self._unsent[0].data) is not None:
+        if not self._sender.busy and self._unsent and (data := self._unsent[0].data) is not None:
             self._unsent.popleft()
-            _send(self._event, self._state, data, self._sent)
-            self._sending = True
+            self._sender.send(data, self._flush)
         if not self._receiving and not self._half_closed and len(self._unsent) < STREAM_WINDOW:
             self.receive()
-        if self._half_closed and not self._unsent and not self._sending:
+        if self._half_closed and not self._unsent and not self._sender.busy:
             _server._status(self._event, self._state, None)
 
 
@@ -329,15 +341,6 @@ def attempt(begin: Callable[[bytes, Any], None], message: bytes, exchange: Any) 
 
 def _is_open(state: Any) -> bool:
     return state.client is not _server._CANCELLED and not state.statused
-
-
-def _send(event: Any, state: Any, data: bytes, sent: Callable[[Any], Any]) -> None:
-    operations = [cygrpc.SendMessageOperation(data, _NO_FLAGS)]
-    if state.initial_metadata_allowed:
-        operations.insert(0, _server._get_initial_metadata_operation(state, None))
-        state.initial_metadata_allowed = False
-    event.call.start_server_batch(operations, sent)
-    state.due.add(_SEND)
 
 
 def _refuse(event: Any, state: Any, status: grpc.Status) -> None:
