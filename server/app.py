@@ -18,6 +18,7 @@ from server import handover
 from server.errors import NotServableError, SettingsError
 from server.follower import Follower
 from server.grpcio_transport.transport import GrpcioTransport
+from server.lifecycle import Lifecycle
 from server.loaded_version import EngineFactory, LoadedVersion, load_folder
 from server.loader import Loader
 from server.metrics import PredictionLogCollector, ServerCollector
@@ -54,6 +55,10 @@ class Source(Protocol):
 
     def stop(self) -> None:
         """Load no more."""
+        ...
+
+    def lifecycle(self) -> Lifecycle | None:
+        """How a registry is followed; None where there is none."""
         ...
 
 
@@ -114,7 +119,7 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     batching = Batching(settings.max_batch_rows, settings.max_queue_delay)
     service = Service(lambda: transport.counters(), batching)  # noqa: PLW0108 -- the transport does not exist yet
     transport: Transport = TRANSPORTS[settings.transport](settings, service.calls(), security, recorders.observers)
-    collector = ServerCollector(transport.counters, lambda: source.lifecycle() if isinstance(source, Follower) else None)
+    collector = ServerCollector(transport.counters, lambda: source.lifecycle())  # noqa: PLW0108 -- nor does the source
 
     def install(table: RoutingTable) -> None:
         transport.install(table)
@@ -184,6 +189,9 @@ class _Folder:
 
     def stop(self) -> None:
         """Nothing runs."""
+
+    def lifecycle(self) -> None:
+        """There is no registry."""
 
 
 def _source(settings: Settings, make_engine: EngineFactory, install: Install) -> Source:

@@ -3,6 +3,7 @@
 Nothing here accepts a connection.
 """
 
+import contextlib
 import socket
 
 from server.errors import SettingsError
@@ -38,14 +39,12 @@ def address_of(listener: socket.socket, address: str) -> str:
 def _bound(address: str, flag: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
+        with contextlib.ExitStack() as stack:
+            family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+            bound = stack.enter_context(socket.socket(family, kind, protocol))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(place)
+            stack.pop_all()  # it stays open
     except OSError as error:
-        raise SettingsError(f"cannot listen on {address}: {error.strerror}; choose another with {flag} HOST:PORT") from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(place)
-    except OSError as error:
-        bound.close()
         raise SettingsError(f"cannot listen on {address}: {error.strerror}; choose another with {flag} HOST:PORT") from error
     return bound

@@ -21,14 +21,13 @@ from server import listeners, replica
 from server.errors import SettingsError
 from server.replica import Seat
 from server.restarts import Restarts
-from server.settings import Settings
+from server.settings import HIGHEST_PORT, Settings
 
 READY_SECONDS = 600.0
 """A replacement that has not loaded every model by then is given up, and the replica it was to replace stays."""
 
 _EXPLAINED = 2
 """The exit code of a replica that has said in one line why it does not start."""
-_HIGHEST_PORT = 65_535
 
 _log = structlog.get_logger("tidegate.replicas")
 
@@ -237,7 +236,7 @@ async def _replace_when_told(slots: Sequence[Slot], hang_up: asyncio.Event) -> N
 def _metrics_addresses(settings: Settings) -> list[str]:
     host, _, text = settings.metrics_address.rpartition(":")
     port = int(text)
-    if port + settings.replicas - 1 > _HIGHEST_PORT:
+    if port + settings.replicas - 1 > HIGHEST_PORT:
         raise SettingsError(
             f"--metrics-address {settings.metrics_address} leaves no ports for {settings.replicas} replicas: take a lower one"
         )

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from server.errors import SettingsError
 
 DAY_SECONDS = 86_400.0
+HIGHEST_PORT = 65_535
 
 
 class Settings(BaseSettings):
@@ -77,12 +78,6 @@ class Settings(BaseSettings):
     tracing_share: float = Field(default=0.01, ge=0, le=1)
     """Share of the requests that are traced where the caller has not decided"""
 
-    @field_validator("prediction_log_drop", "prediction_log_hash", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        # Commas part the names in an environment variable alone: a flag is given once a name, and TOML has lists.
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
-
     tokens: Path | None = None
     """Token file: who may call, with which token or client certificate, and what that allows"""
     jwt_keys: Path | None = None
@@ -123,11 +118,17 @@ class Settings(BaseSettings):
             return self.max_connection_age
         return 60.0 if self.replicas > 1 else 3600.0
 
+    @field_validator("prediction_log_drop", "prediction_log_hash", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        # Commas part the names in an environment variable alone: a flag is given once a name, and TOML has lists.
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
     @field_validator("grpc_address", "metrics_address")
     @classmethod
     def _check_address(cls, address: str) -> str:
         host, colon, port = address.rpartition(":")
-        if not colon or not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 -- the highest port
+        if not colon or not host or not port.isdigit() or int(port) > HIGHEST_PORT:
             raise ValueError(f"{address!r} is not HOST:PORT")
         return address
 

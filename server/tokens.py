@@ -91,8 +91,7 @@ def read_tokens(path: Path) -> Credentials:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise SettingsError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise SettingsError(f"{path}: {_first_of(error)}") from error
     _check_together(entries, path)
     return Credentials(
         MappingProxyType({entry.sha256: _credential(entry) for entry in entries if entry.sha256}),
@@ -122,9 +121,13 @@ def entry_of(token: str, name: str, scopes: tuple[str, ...], *, rate: float | No
     try:
         return Entry(name=name, scopes=scopes, sha256=digest_of(token), rate=rate, burst=burst, expires=expires)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SettingsError(f"{where}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")) from error
+        raise SettingsError(_first_of(error)) from error
+
+
+def _first_of(error: ValidationError) -> str:
+    """Where and what is wrong, without what stands there."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    return ": ".join([*([".".join(map(str, first["loc"]))] if first["loc"] else []), first["msg"].removeprefix("Value error, ")])
 
 
 def _credential(entry: Entry) -> Credential:

@@ -33,6 +33,7 @@ from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waitin
 from server.grpcio_transport.router import Choice
 from server.grpcio_transport.tensors import Form, InferRequest
 from server.loaded_version import LoadedVersion
+from server.model_config import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from server.observed import LoggedBatch, LoggedRequest, Observers, TracedCall
 from server.routing import RoutingTable
 from server.service import INFERENCE
@@ -43,8 +44,10 @@ MODEL_INFER = f"/{INFERENCE}/ModelInfer"
 LARGE_BYTES = 1 << 18
 """A request of more is decoded on a thread of its own: that takes long enough to make all others wait."""
 _DRAINING = "the daemon is shutting down"
-_LEVELS = {1: HIGH, 2: NORMAL, 3: LOW}
+_EXPIRED = "the deadline had passed when the request came"
+_LEVELS = dict(zip(range(1, PRIORITY_LEVELS + 1), (HIGH, NORMAL, LOW), strict=True))
 """What a caller may ask for in `priority`; 0 and any other number are the default, as in Triton."""
+_DEFAULT_LEVEL = _LEVELS[DEFAULT_PRIORITY]
 _FOREVER = 86_400.0
 """grpcio says centuries where a caller set no deadline; a day is as good as none."""
 
@@ -136,7 +139,7 @@ class Pipeline:
         if head.deadline <= time.time():
             self._counters.unrouted("DEADLINE_EXCEEDED")
             self._counters.rejected("", DeadlineExceededError.reason)
-            raise DeadlineExceededError("the deadline had passed when the request came")
+            raise DeadlineExceededError(_EXPIRED)
 
     def begin(self, data: bytes, exchange: Exchange) -> None:
         """Take a ModelInferRequest as far as the queue; its answer, or why there is none, goes to `exchange`."""
@@ -185,7 +188,7 @@ class Pipeline:
     def _submit(self, inference: _Inference) -> None:
         request, lane = inference.request, inference.lane
         rows = lane.form.rows(request)
-        level = _LEVELS.get(request.parameters.priority, NORMAL)
+        level = _LEVELS.get(request.parameters.priority, _DEFAULT_LEVEL)
         deadline = inference.begun + _remaining(inference.exchange, request)
         caller = inference.principal.name or inference.exchange.head.peer
         self._limit(inference.principal, caller, rows)
@@ -346,7 +349,7 @@ def _remaining(exchange: Exchange, request: InferRequest) -> float:
     """Seconds until the caller's deadline, or until its timeout in the queue, whichever is sooner."""
     remaining = exchange.head.deadline - time.time()
     if remaining <= 0:
-        raise DeadlineExceededError("the deadline had passed when the request came")
+        raise DeadlineExceededError(_EXPIRED)
     if remaining > _FOREVER:
         remaining = math.inf
     return min(remaining, request.parameters.timeout) if request.parameters.timeout else remaining
