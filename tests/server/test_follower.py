@@ -1,6 +1,5 @@
 """What is served follows the log, as far as versions load and memory allows, and nothing that is let go stays in memory."""
 
-import contextlib
 import gc
 import shutil
 import threading
@@ -10,68 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from structlog.testing import capture_logs
 
 from registry import bundle
-from registry.location import create_registry, open_registry
 from registry.names import PRODUCTION, STAGING
 from registry.registry import Registry
 from registry.route import Target
-from registry.state import ModelState
-from registry.watch import watch
 from server import loader
-from server.engine import Engine
-from server.follower import Follower
 from server.loaded_version import memory_bytes
-from server.loader import Loader
-from server.onnx_engine import OnnxEngine
-from server.routing import RoutingTable, ServedModel
 from tests import models
 from tests.daemons import wait_until
+from tests.server.followed import MODEL, Followed, promote, register, register_broken
 
-MODEL = "scaled"
-PHASES = [phase for phase in Phase if phase is not Phase.shrink]
 COST = memory_bytes(len(models.scaled(2.0)))
-
-
-class Followed:
-    """A registry, what follows it, and the newest table installed."""
-
-    def __init__(self, root: Path, *, memory_budget: int = 0) -> None:
-        self.root = root
-        self.registry = open_registry(str(root)) if root.exists() else create_registry(str(root))
-        self.table = RoutingTable()
-        self.gates: dict[bytes, threading.Event] = {}
-        own = open_registry(str(root))
-        self.loader = Loader(own, self._engine, memory_budget, self._install)
-        self.follower = Follower(own, watch(str(root)), self.loader)
-
-    def _install(self, table: RoutingTable) -> None:
-        self.table = table
-
-    def _engine(self, model: bytes) -> Engine:
-        if model in self.gates:
-            assert self.gates[model].wait(20)
-        return OnnxEngine(model, threads=1)
-
-    def model(self, name: str = MODEL) -> ServedModel:
-        return self.table.models[name]
-
-    def serves(self, *, name: str = MODEL, loaded: set[int] | None = None, production: int | None = None) -> None:
-        """Return once the model is served like this."""
-
-        def holds() -> bool:
-            served = self.table.models.get(name)
-            return (
-                served is not None
-                and (loaded is None or set(served.versions) == loaded)
-                and (production is None or (served.stages.get(PRODUCTION) == production and served.ready))
-            )
-
-        wait_until(holds, f"{name} is not served so: {self.table.models.get(name)}")
 
 
 @pytest.fixture
@@ -96,22 +46,6 @@ def follow(tmp_path: Path) -> Iterator[Callable[..., Followed]]:
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "RETRY_SECONDS", 0.1)
-
-
-def promote(registry: Registry, version: int, *, model: str = MODEL, to: str = PRODUCTION) -> None:
-    registry.promote(model, version, to=to, actor="test", reason="test")
-
-
-def register(registry: Registry, *factors: float, model: str = MODEL) -> None:
-    for factor in factors:
-        models.register_scaled(registry, model, factor)
-
-
-def register_broken(registry: Registry, factor: float, *, model: str = MODEL) -> int:
-    """A version whose golden rows are those of another model; returns its number."""
-    files = registry.manifest(model, 1).files
-    kept = {name: registry.blobs.get(files[name].sha256) for name in (bundle.SIGNATURE, bundle.GOLDEN)}
-    return registry.register(model, {bundle.MODEL: models.scaled(factor), **kept}, {}, actor="test", reason="broken")
 
 
 def damage(root: Path, registry: Registry, version: int) -> Path:
@@ -326,94 +260,3 @@ def test_server_is_ready_when_every_model_can_answer_or_never_will(follow: Calla
     finally:
         gate.set()
         followed.follower.stop()
-
-
-class Histories(RuleBasedStateMachine):
-    """Promotions, routes, rollbacks and stages of good and bad versions in any order; after each, what is served is what the log says."""
-
-    folder: Path
-    made = 0
-
-    @initialize()
-    def start(self) -> None:
-        Histories.made += 1
-        self.followed = Followed(self.folder / str(Histories.made))
-        register(self.followed.registry, 2.0, 3.0)
-        self.bad = {register_broken(self.followed.registry, 8.0)}
-        self.newest = 3
-        self.followed.follower.start()
-
-    @rule(good=st.booleans())
-    def register_next(self, good: bool) -> None:  # noqa: FBT001 -- a rule
-        self.newest += 1
-        if good:
-            register(self.followed.registry, float(self.newest))
-        else:
-            self.bad.add(register_broken(self.followed.registry, 9.0))
-
-    @rule(data=st.data(), to=st.sampled_from([PRODUCTION, STAGING]))
-    def promote_any(self, data: st.DataObject, to: str) -> None:
-        self._attempt(lambda: promote(self.followed.registry, self._any(data), to=to))
-
-    @rule(data=st.data(), weight=st.integers(1, 99))
-    def route(self, data: st.DataObject, weight: int) -> None:
-        stable, canary = self._any(data), self._any(data)
-        shadows = tuple({self._any(data)} - {stable, canary})
-        target = Target(stable, {stable: weight, canary: 100 - weight} if stable != canary else {}, shadows)
-        self._attempt(lambda: self.followed.registry.route(MODEL, target, actor="test", reason="route"))
-
-    @rule()
-    def rollback(self) -> None:
-        self._attempt(lambda: self.followed.registry.rollback(MODEL, actor="test", reason="back"))
-
-    @invariant()
-    def what_is_served_is_what_the_log_says(self) -> None:
-        state = self.followed.registry.state(MODEL)
-        with contextlib.suppress(AssertionError):  # said better by the next line
-            wait_until(lambda: self._difference(state) == "", "", 10)
-        assert self._difference(state) == ""
-
-    def teardown(self) -> None:
-        self.followed.follower.stop()
-
-    def _difference(self, state: ModelState) -> str:
-        served = self.followed.table.models.get(MODEL)
-        if served is None or not self.followed.table.complete:
-            return "not ready"
-        asked = self._asked(state)
-        if set(served.failures) != asked & self.bad:
-            return f"{set(served.failures)} say why they are not loaded, of {asked} and {self.bad}"
-        if not asked - self.bad <= set(served.versions) <= (asked | set(served.stages.values())) - self.bad:
-            return f"{set(served.versions)} are loaded, {asked} asked for"
-        if state.route is None:
-            return "production is answered" if PRODUCTION in served.stages else ""
-        if state.production in self.bad:
-            approved = {route.stable for route in state.routes} - self.bad
-            return "no earlier version answers" if approved and not served.ready else ""
-        target = state.route.target
-        split = {number: weight for number, weight in target.split.items() if number not in self.bad}
-        split[target.stable] += 100 - sum(split.values())
-        found = (served.stages.get(PRODUCTION), served.split or {target.stable: 100}, set(served.shadows))
-        wanted = (target.stable, split, set(target.shadows) - self.bad)
-        return "" if found == wanted else f"{found} answer instead of {wanted}"
-
-    def _asked(self, state: ModelState) -> set[int]:
-        routed = {number for route in (state.route, state.previous_route) if route for number in route.target.versions}
-        return routed | ({state.staging} if state.staging else set())
-
-    def _any(self, data: st.DataObject) -> int:
-        return data.draw(st.integers(1, self.newest))
-
-    def _attempt(self, change: Callable[[], object]) -> None:
-        try:
-            change()
-        except Exception as error:  # noqa: BLE001 -- a rule of the registry
-            assert type(error).__name__ == "RuleError", error
-
-
-def test_after_any_history_what_is_served_is_what_the_log_says(tmp_path: Path) -> None:
-    Histories.folder = tmp_path
-    run_state_machine_as_test(
-        Histories,
-        settings=settings(max_examples=15, stateful_step_count=12, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck)),
-    )

@@ -1,8 +1,6 @@
 """What a connection and a message may be: too much has a status, and connections end without a failed request."""
 
 import contextlib
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +8,14 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated, Event, RemoteSettingsChanged
+from h2.events import ConnectionTerminated, RemoteSettingsChanged
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from registry.registry import Registry
 from tests.contracts.transport.calls import raw_request
+from tests.contracts.transport.wire import Wire, wire
 from tests.daemons import Daemon, daemon, wait_until
 from tidegate_protos import inference_pb2 as pb
 
@@ -98,55 +95,16 @@ def test_a_connection_without_calls_is_closed(impatient: Daemon) -> None:
         wait_until(lambda: grpc.ChannelConnectivity.IDLE in states[states.index(READY) :], "it stays open", 6)
 
 
-class Wire:
-    """An HTTP/2 connection by hand, and what came over it."""
-
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), 5)
-        self.h2 = H2Connection(H2Configuration(client_side=True))
-        self.h2.initiate_connection()
-        self.socket.sendall(self.h2.data_to_send())
-        self.events: list[Event] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._lock = threading.Lock()
-        self._reader.start()
-
-    def ping(self, number: int) -> None:
-        """Send a PING."""
-        with self._lock:
-            self.h2.ping(number.to_bytes(8))
-            self.socket.sendall(self.h2.data_to_send())
-
-    def close(self) -> None:
-        """Close it."""
-        with contextlib.suppress(OSError):  # the other end may have closed it
-            self.socket.shutdown(socket.SHUT_RDWR)
-        self._reader.join(5)
-        self.socket.close()
-
-    def _read(self) -> None:
-        while data := self._received():
-            with self._lock:
-                self.events.extend(self.h2.receive_data(data))
-
-    def _received(self) -> bytes:
-        try:
-            return self.socket.recv(65_536)
-        except OSError:
-            return b""
-
-
 @pytest.fixture
-def wire(limited: Daemon) -> Iterator[Wire]:
-    wire = Wire(limited.address)
-    yield wire
-    wire.close()
+def connection(limited: Daemon) -> Iterator[Wire]:
+    with wire(limited.address) as connection:
+        yield connection
 
 
-def test_the_number_of_calls_at_once_is_announced(wire: Wire) -> None:
+def test_the_number_of_calls_at_once_is_announced(connection: Wire) -> None:
     def announced() -> list[int]:
-        settings = [event.changed_settings for event in wire.events if isinstance(event, RemoteSettingsChanged)]
+        connection.receive(0.01)
+        settings = [event.changed_settings for event in connection.of(RemoteSettingsChanged)]
         return [
             changed[SettingCodes.MAX_CONCURRENT_STREAMS].new_value for changed in settings if SettingCodes.MAX_CONCURRENT_STREAMS in changed
         ]
@@ -154,11 +112,13 @@ def test_the_number_of_calls_at_once_is_announced(wire: Wire) -> None:
     wait_until(lambda: announced() == [70], "no limit is announced", 5)
 
 
-def test_a_client_that_pings_without_end_is_sent_away(wire: Wire) -> None:
+def test_a_client_that_pings_without_end_is_sent_away(connection: Wire) -> None:
     def sent_away() -> bool:
-        return any(isinstance(event, ConnectionTerminated) and event.error_code == ErrorCodes.ENHANCE_YOUR_CALM for event in wire.events)
+        connection.receive(0.01)
+        return any(event.error_code == ErrorCodes.ENHANCE_YOUR_CALM for event in connection.of(ConnectionTerminated))
 
     for number in range(20):
         with contextlib.suppress(ProtocolError, OSError):  # it has been sent away already
-            wire.ping(number)
+            connection.h2.ping(number.to_bytes(8))
+            connection.flush()
     wait_until(sent_away, "it may go on", 5)
