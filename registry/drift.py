@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from registry.drift_limits import DEFAULT_LIMITS, Limits
 from registry.errors import FormatError
 from registry.profile import Counts, Feature, NumericFeature, Profile
 
@@ -22,25 +23,6 @@ Kind: TypeAlias = Literal["numeric", "categorical"]
 
 PSI_BINS = 10
 SMOOTHING = 0.5
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What counts as drift: an effect (`psi` or `ks` reached), significance, and enough rows."""
-
-    psi: float = 0.2
-    """population stability index from which a feature counts as changed"""
-    psi_warn: float = 0.1
-    """index from which it is worth a look"""
-    ks: float = 0.1
-    """largest difference of the distribution functions from which a numeric feature counts as changed"""
-    false_discovery_rate: float = 0.05
-    """share of false alarms among the features found significant (Benjamini-Hochberg)"""
-    min_rows: int = 500
-    """observed rows below which nothing is called drift"""
-
-
-DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -102,8 +84,8 @@ def merged(feature: Feature, counts: Counts) -> Counts:
     return np.append(np.add.reduceat(counts[:-1], starts), counts[-1])
 
 
-def evaluate(profile: Profile, observed: Sequence[Counts], limits: Limits = DEFAULT_LIMITS) -> tuple[FeatureDrift, ...]:
-    """Compare `observed`, one int64 [bins] for each of `profile.features` and in that order, with the reference.
+def evaluate(profile: Profile, observed: Sequence[Counts]) -> tuple[FeatureDrift, ...]:
+    """Compare `observed`, one int64 [bins] for each of `profile.features` and in that order, with the reference, by its limits.
 
     Raises:
         FormatError: if the counts do not fit the bins of the profile.
@@ -116,7 +98,7 @@ def evaluate(profile: Profile, observed: Sequence[Counts], limits: Limits = DEFA
         for feature, counts in zip(features, observed, strict=True)
     ]
     adjusted = benjamini_hochberg(np.asarray([_p_value(*case) for case in cases], np.float64))
-    return tuple(_judge(*case, float(p), limits) for case, p in zip(cases, adjusted, strict=True))
+    return tuple(_judge(*case, float(p), profile.limits) for case, p in zip(cases, adjusted, strict=True))
 
 
 def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -42,6 +42,14 @@ def integer(value: JsonObject, key: str, least: int) -> int:
     return item
 
 
+def number(value: JsonObject, key: str) -> float:
+    """The number at `key`."""
+    item = value[key]
+    if isinstance(item, bool) or not isinstance(item, (int, float)):
+        raise TypeError(f"{key} is not a number")
+    return float(item)
+
+
 def record(value: JsonObject, key: str) -> JsonObject:
     """The object at `key`."""
     item = value[key]

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from registry import canonical
 from registry.canonical import Json, JsonObject
-from registry.fields import integer, items, reading, text, unknown
+from registry.drift_limits import DEFAULT_LIMITS, Limits
+from registry.fields import integer, items, reading, record, text, unknown
 
 FORMAT = "tidegate.profile/1"
-_FIELDS = ("format", "rows", "inputs", "predictions")
+_FIELDS = ("format", "rows", "inputs", "predictions", "importance", "limits")
 NUMERIC_BINS = 20
 CATEGORIES = 50
 OTHER = "other"
@@ -87,11 +88,16 @@ Feature: TypeAlias = NumericFeature | CategoricalFeature
 
 @dataclass(frozen=True)
 class Profile:
-    """The reference of one version: `rows` training rows, the input features, and the predictions (`score`, `class`) made for them."""
+    """The reference of one version: `rows` training rows, the input features, and the predictions (`score`, `class`) made for them.
+
+    `importance` is 0 or more for each of `inputs`, or empty where nobody measured it; `limits` are those its drift is judged by.
+    """
 
     rows: int
     inputs: tuple[Feature, ...]
     predictions: tuple[Feature, ...]
+    importance: tuple[float, ...] = ()
+    limits: Limits = DEFAULT_LIMITS
     unknown: JsonObject = field(default_factory=dict, hash=False)
     """fields a later release added"""
 
@@ -109,6 +115,8 @@ class Profile:
                 "rows": self.rows,
                 "inputs": [_feature_json(feature) for feature in self.inputs],
                 "predictions": [_feature_json(feature) for feature in self.predictions],
+                **({"importance": list(self.importance)} if self.importance else {}),
+                **({"limits": self.limits.to_json()} if self.limits != DEFAULT_LIMITS else {}),
             }
         )
 
@@ -141,7 +149,17 @@ def parse(raw: bytes) -> Profile:
     """
     value = canonical.expect_format(canonical.decode(raw, "profile.json"), FORMAT, "profile.json")
     with reading("profile.json"):
-        return Profile(integer(value, "rows", 0), _features(value, "inputs"), _features(value, "predictions"), unknown(value, _FIELDS))
+        inputs = _features(value, "inputs")
+        limits = Limits.from_json(record(value, "limits")) if "limits" in value else DEFAULT_LIMITS
+        predictions = _features(value, "predictions")
+        return Profile(integer(value, "rows", 0), inputs, predictions, _importance(value, inputs), limits, unknown(value, _FIELDS))
+
+
+def _importance(value: JsonObject, inputs: tuple[Feature, ...]) -> tuple[float, ...]:
+    found = items(value, "importance", float) if "importance" in value else ()
+    if found and (len(found) != len(inputs) or not all(0 <= share < float("inf") for share in found)):
+        raise ValueError("importance is not a number of 0 or more for each input")
+    return found
 
 
 def _feature_json(feature: Feature) -> JsonObject:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fetches Debian's prometheus, for promtool, and nghttp2-client, for h2load, and unpacks them below .venv (or the folder named as argument).
+# Fetches Debian's prometheus and prometheus-alertmanager, and nghttp2-client, for h2load, and unpacks them below .venv (or the folder named as argument).
 # Nothing is installed and no service starts. Where one cannot be had, the tests and figures that need it are skipped, or fail, by name.
 set -u
 room=${1:-.venv/debian}
@@ -29,7 +29,8 @@ needed() {
     done
   done
 }
-unpack prometheus || echo "no promtool: Debian's prometheus package cannot be fetched here; its test is skipped" >&2
+unpack prometheus || echo "no prometheus: Debian's package cannot be fetched here; its tests are skipped" >&2
+unpack prometheus-alertmanager || echo "no alertmanager: Debian's package cannot be fetched here; its tests are skipped" >&2
 if unpack nghttp2-client; then
   for package in $(needed); do unpack "$package" || echo "h2load lacks the library of Debian's package $package" >&2; done
 else

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from registry.bundle import DATATYPES, Signature, TensorSpec
 from registry.canonical import Json
+from registry.drift_limits import DEFAULT_LIMITS, Limits, Window
 from registry.profile import CategoricalFeature, Feature, NumericFeature, Profile
 
 # "Cs": half surrogates, which no UTF-8 can hold.
@@ -49,4 +50,24 @@ def _counts(draw: st.DrawFn, bins: int) -> tuple[int, ...]:
 
 
 feature_lists = st.lists(features(), max_size=4).map(tuple)
-profiles = st.builds(Profile, st.integers(0, 1 << 40), feature_lists, feature_lists, later_fields)
+windows = st.builds(Window, seconds=st.integers(1, 999_999_999)) | st.builds(Window, rows=st.integers(1, 999_999_999))
+limits = st.builds(
+    Limits,
+    psi=st.floats(0.1, 9.0),
+    psi_warn=st.floats(0.01, 0.1),
+    ks=st.floats(0.01, 1.0),
+    false_discovery_rate=st.floats(0.001, 0.5),
+    min_rows=st.integers(1, 1 << 40),
+    consecutive=st.integers(1, 9),
+    windows=st.lists(windows, max_size=4, unique=True).map(tuple),
+    unknown=later_fields,
+)
+
+
+@st.composite
+def profiles(draw: st.DrawFn) -> Profile:
+    """A profile with or without importance and limits of its own."""
+    inputs, predictions = draw(feature_lists), draw(feature_lists)
+    weights = draw(st.just(()) | st.lists(st.floats(0, 1e9), min_size=len(inputs), max_size=len(inputs)).map(tuple))
+    chosen = draw(st.just(DEFAULT_LIMITS) | limits)
+    return Profile(draw(st.integers(0, 1 << 40)), inputs, predictions, weights, chosen, draw(later_fields))

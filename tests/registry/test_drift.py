@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from registry.drift import DEFAULT_LIMITS, Limits, benjamini_hochberg, divergence, evaluate, ks, merged, psi
+from registry.drift import benjamini_hochberg, divergence, evaluate, ks, merged, psi
+from registry.drift_limits import Limits
 from registry.errors import FormatError
 from registry.profile import CategoricalFeature, Counts, NumericFeature, Profile, categorical_feature, numeric_feature
 from tests.registry.strategies import profiles
@@ -91,7 +92,7 @@ def test_twenty_bins_merge_in_pairs_and_categories_stay() -> None:
     assert merged(CategoricalFeature("c", tuple(map(str, range(19))), ()), counts) is counts
 
 
-@given(profiles, st.data())
+@given(profiles(), st.data())
 def test_every_count_has_a_verdict_without_nan(profile: Profile, data: st.DataObject) -> None:
     observed = [data.draw(counts_of(len(feature.bins))) for feature in profile.features]
     drifts = evaluate(profile, observed)
@@ -134,7 +135,7 @@ def test_fewer_rows_than_the_limit_are_never_called_drift() -> None:
     far = [np.full(499, 9.0)]
     (drift,) = evaluate(profile, observe(profile, far))
     assert (drift.drifted, drift.p_value < 1e-9, drift.psi > 1) == (False, True, True)
-    (drift,) = evaluate(profile, observe(profile, far), Limits(min_rows=499))
+    (drift,) = evaluate(replace(profile, limits=Limits(min_rows=499)), observe(profile, far))
     assert drift.drifted
     assert drift.limits.min_rows == 499
 
@@ -145,7 +146,7 @@ def test_a_significant_difference_too_small_to_matter_is_not_drift() -> None:
     (drift,) = evaluate(profile, observe(profile, [generator.normal(0.05, size=200_000)]))
     assert drift.p_value < 1e-9
     assert not drift.drifted
-    (drift,) = evaluate(profile, [np.asarray(drift.observed)], replace(DEFAULT_LIMITS, ks=0.01))
+    (drift,) = evaluate(replace(profile, limits=Limits(ks=0.01)), [np.asarray(drift.observed)])
     assert drift.drifted
 
 
@@ -157,7 +158,7 @@ def test_values_that_go_missing_are_drift_even_where_those_left_are_as_before() 
     (drift,) = evaluate(profile, observe(profile, [column]))
     assert drift.drifted
     assert drift.ks is not None
-    assert drift.ks < DEFAULT_LIMITS.ks
+    assert drift.ks < Limits().ks
 
 
 def test_a_category_that_appears_or_grows_is_drift() -> None:

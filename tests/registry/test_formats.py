@@ -60,7 +60,7 @@ def test_a_signature_is_read_back_as_it_was_written(value: Signature) -> None:
     assert bundle.parse_signature(value.encode()) == value
 
 
-@given(profiles)
+@given(profiles())
 def test_a_profile_is_read_back_as_it_was_written(value: Profile) -> None:
     assert profile.parse(value.encode()) == value
 
