@@ -104,7 +104,7 @@ def test_every_count_has_a_verdict_without_nan(profile: Profile, data: st.DataOb
         assert 0 <= drift.p_value <= 1
         assert (drift.ks is None) == (drift.kind == "categorical")
         assert drift.ks is None or 0 <= drift.ks <= 1
-        assert not drift.drifted or drift.rows >= 500
+        assert not drift.drifted or drift.rows >= profile.limits.min_rows
 
 
 def test_no_rows_are_no_drift() -> None:
