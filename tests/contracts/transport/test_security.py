@@ -224,6 +224,9 @@ CLIENTS = {
     "uri": issued(CA, "ignored", (x509.UniformResourceIdentifier("spiffe://tidegate/shop"),)),
     "name": issued(CA, "shop"),
     "hidden": issued(CA, "shop", (x509.DNSName("other.internal"),)),
+    "name to a zero byte": issued(CA, "shop\0.example.org"),
+    "dns to a zero byte": issued(CA, "ignored", (x509.DNSName("shop.internal\0.example.org"),)),
+    "uri to a zero byte": issued(CA, "ignored", (x509.UniformResourceIdentifier("spiffe://tidegate/shop\0.example.org"),)),
     "stranger": issued(CA, "stranger"),
 }
 
@@ -260,7 +263,7 @@ def test_a_client_certificate_says_who_calls(mutual: str, kind: str) -> None:
         assert call(channel, f"{INFERENCE}/ModelMetadata", pb.ModelMetadataRequest(name="scaled").SerializeToString()) is DENIED
 
 
-@pytest.mark.parametrize("kind", ["hidden", "stranger"])
+@pytest.mark.parametrize("kind", ["hidden", "stranger", "name to a zero byte", "dns to a zero byte", "uri to a zero byte"])
 def test_a_certificate_that_is_not_listed_may_nothing_but_what_is_open(mutual: str, kind: str) -> None:
     with channel_to(mutual, client=CLIENTS[kind]) as channel:
         assert call(channel, INFER, SCALED) is DENIED
