@@ -64,7 +64,7 @@ class Lane:
 
 
 class _Inference(NamedTuple):
-    """One request on its way: `begun` is when it came, in seconds of `time.perf_counter`, `size` its bytes."""
+    """One request on its way: `begun` is when it came, in seconds of `time.perf_counter`."""
 
     request: InferRequest
     choice: Choice
@@ -72,7 +72,6 @@ class _Inference(NamedTuple):
     exchange: Exchange
     principal: Principal
     begun: float
-    size: int
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Pipeline:
                 choice = router.pick(installed.table, request.model, request.label, request.parameters.routing_key or request.id)
                 lane = installed.lanes[choice.version.key]
                 try:
-                    self._submit(_Inference(request, choice, lane, exchange, principal, begun, len(data)))
+                    self._submit(_Inference(request, choice, lane, exchange, principal, begun))
                 except ClosedError:  # unloaded in between: the table has the version that took its place, unless all ends
                     if self._closed:
                         raise DrainingError(_DRAINING) from None
@@ -193,7 +192,7 @@ class Pipeline:
         caller = _caller(inference.principal, inference.exchange)
         self._limit(inference.principal, caller, rows)
         self._check_deadline(lane.batcher, level, caller, rows, deadline - inference.begun)
-        self.admission.admit(caller, level, rows, inference.size)
+        self.admission.admit(caller, level, rows, request.size)
         waiting = Waiting(
             request.inputs,
             rows,
@@ -210,7 +209,7 @@ class Pipeline:
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
-            self.admission.release(caller, level, rows, inference.size)
+            self.admission.release(caller, level, rows, request.size)
             raise
         inference.exchange.on_end(partial(self._give_up, inference, waiting))
 
@@ -247,13 +246,13 @@ class Pipeline:
         request, begun = inference.request, time.perf_counter()
         try:
             rows = lane.form.rows(request)
-            self.admission.admit(SHADOW_ARM, SHADOW, rows, inference.size)
+            self.admission.admit(SHADOW_ARM, SHADOW, rows, request.size)
         except (InputMismatchError, QueueFullError) as error:
             self._shadowed(lane, begun, error)
             return
 
         def done(_: Waiting, outcome: Columns | RequestError) -> None:
-            self.admission.release(SHADOW_ARM, SHADOW, rows, inference.size)
+            self.admission.release(SHADOW_ARM, SHADOW, rows, request.size)
             self._shadowed(lane, begun, outcome)
 
         shape, outputs = lane.form.shape(request), lane.form.outputs(request)
@@ -261,7 +260,7 @@ class Pipeline:
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
-            self.admission.release(SHADOW_ARM, SHADOW, rows, inference.size)
+            self.admission.release(SHADOW_ARM, SHADOW, rows, request.size)
 
     def _shadowed(self, lane: Lane, begun: float, outcome: Columns | RequestError) -> None:
         code = grpc_errors.STATUS[type(outcome)].name if isinstance(outcome, RequestError) else "OK"
@@ -295,8 +294,8 @@ class Pipeline:
 
     def _finish(self, inference: _Inference, waiting: Waiting, outcome: Columns | RequestError) -> None:
         """Answer a request that was admitted, and count it."""
-        request, choice, lane, exchange, _, begun, size = inference
-        self.admission.release(waiting.caller, waiting.level, waiting.rows, size)
+        request, choice, lane, exchange, _, begun = inference
+        self.admission.release(waiting.caller, waiting.level, waiting.rows, request.size)
         if isinstance(outcome, RequestError):
             self._refuse(exchange, choice, begun, outcome, waiting)
             return
@@ -315,7 +314,7 @@ class Pipeline:
         """The caller of an admitted request went away, or its deadline passed."""
         if waiting.over or not inference.lane.batcher.drop(waiting):
             return
-        self.admission.release(waiting.caller, waiting.level, waiting.rows, inference.size)
+        self.admission.release(waiting.caller, waiting.level, waiting.rows, inference.request.size)
         code = "DEADLINE_EXCEEDED" if time.perf_counter() >= waiting.deadline else "CANCELLED"
         self._ended(inference.exchange, inference.choice, inference.begun, code, waiting)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from registry.bundle import Signature, TensorSpec
-from server.engine import DTYPES, Columns, Tensor
+from server.engine import DTYPES, TEXT_BYTES, Columns, Tensor
 from server.errors import InputMismatchError
 from server.grpcio_transport import parameters
 from server.grpcio_transport.field_count import check_fields
@@ -50,7 +50,7 @@ class InferRequest(NamedTuple):
     """A decoded ModelInfer call.
 
     `label` is its model_version; `id` the prediction id, made here if the caller gave none; `outputs` are the names asked for, none for
-    all; `raw` says how the caller sent its tensors.
+    all; `raw` says how the caller sent its tensors; `size` is about what it takes in memory, in bytes.
     """
 
     model: str
@@ -61,6 +61,7 @@ class InferRequest(NamedTuple):
     outputs: tuple[str, ...]
     raw: bool
     parameters: Parameters
+    size: int
 
 
 def decode(data: bytes) -> InferRequest:
@@ -78,6 +79,7 @@ def decode(data: bytes) -> InferRequest:
         raise InputMismatchError(f"expected one raw_input_contents per input, got {len(contents)} for {len(tensors)}")
     inputs: dict[str, Tensor] = {}
     datatypes: dict[str, str] = {}
+    size = len(data)
     for place, tensor in enumerate(tensors):
         name = tensor.name
         if name in inputs:
@@ -85,7 +87,9 @@ def decode(data: bytes) -> InferRequest:
         if raw and tensor.HasField("contents"):
             raise InputMismatchError(f"input {name[:80]!r} has typed contents beside raw_input_contents: send one or the other")
         datatypes[name] = tensor.datatype
-        inputs[name] = _decode_raw(tensor, contents[place]) if raw else _decode_typed(tensor)
+        values = inputs[name] = _decode_raw(tensor, contents[place]) if raw else _decode_typed(tensor)
+        if values.dtype == object:
+            size += values.size * TEXT_BYTES
     outputs = tuple([output.name for output in message.outputs])
     if len(set(outputs)) != len(outputs):
         raise InputMismatchError("an output is asked for twice")
@@ -98,6 +102,7 @@ def decode(data: bytes) -> InferRequest:
         outputs,
         raw,
         parameters.read(message.parameters) if message.parameters else parameters.NONE,
+        size,
     )
 
 

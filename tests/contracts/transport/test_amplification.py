@@ -131,3 +131,15 @@ def test_as_many_typed_numbers_as_may_be_are_answered(running: Daemon) -> None:
         data = channel.unary_unary(MODEL_INFER, bytes, bytes)(request.SerializeToString(), timeout=20)
     answer = pb.ModelInferResponse.FromString(data)
     assert np.array_equal(np.array(answer.outputs[0].contents.fp32_contents, np.float32), rows.ravel() * 2)
+
+
+def test_texts_count_with_what_they_take_in_memory(running: Daemon, tmp_path: Path) -> None:
+    folder = running.program.log.parent / "registry"
+    request = raw_request("texts", {"x": np.array(["t"] * 100, object)})
+    assert request.ByteSize() < 600
+    with daemon(tmp_path, {"registry": str(folder), "max-queue-bytes": "20000", "max-queue-delay": "1"}) as patient:
+        patient.wait_for("texts")
+        calls = [patient.stub.ModelInfer.future(request, timeout=10) for _ in range(10)]
+        refused = [error for call in calls if isinstance(error := call.exception(), grpc.RpcError)]
+    assert {reason(error) for error in refused} == {"QUEUE_FULL"}
+    assert 6 <= len(refused) <= 9
