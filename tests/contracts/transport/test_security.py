@@ -1,10 +1,11 @@
 """Who may call a running daemon, by which credentials: every RPC, every kind of token and certificate, and files that change under load."""
 
+import queue
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.descriptor import MethodDescriptor
+from grpc_reflection.v1alpha import reflection_pb2
 
 from registry.registry import Registry
 from server.access import RULES, Need, digest_of
@@ -215,6 +217,37 @@ def test_a_revoked_token_ends_on_connections_that_are_open(guarded: Guarded) -> 
     assert call(guarded.channel, INFER, SCALED, "guest") is OK
     guarded.tokens.write_text(before)
     wait_until(lambda: call(guarded.channel, INFER, SCALED, "guest") is UNAUTHENTICATED, "a revoked token goes on", 5)
+
+
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+SERVICES = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "refused"),
+    [
+        (STREAM, SCALED, lambda answer: "[UNAUTHENTICATED]" in pb.ModelStreamInferResponse.FromString(answer).error_message),
+        (REFLECTION, SERVICES, lambda answer: reflection_pb2.ServerReflectionResponse.FromString(answer).error_response.error_code == 16),
+    ],
+    ids=["inferences", "reflection"],
+)
+def test_a_revoked_token_ends_in_streams_that_are_open(guarded: Guarded, path: str, data: bytes, refused: Callable[[bytes], bool]) -> None:
+    before = guarded.tokens.read_text()
+    put_tokens(guarded.tokens, [*token_entries(), Entry(name="guest", scopes=("*",), sha256=digest_of("guest"))])
+    wait_until(lambda: call(guarded.channel, INFER, SCALED, "guest") is OK, "a new token is not taken", 5)
+    requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    channel: Any = guarded.channel
+    answers = channel.stream_stream(path)(iter(requests.get, None), timeout=20, metadata=(("authorization", "Bearer guest"),))
+
+    def answer() -> bytes:
+        requests.put(data)
+        return bytes(next(answers))
+
+    assert not refused(answer())
+    guarded.tokens.write_text(before)
+    wait_until(lambda: refused(answer()), "a revoked token goes on", 5)
+    requests.put(None)
+    assert list(answers) == []
 
 
 CA, OTHER_CA = authority("authority"), authority("another authority")
