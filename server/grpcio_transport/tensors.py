@@ -72,7 +72,7 @@ def decode(data: bytes) -> InferRequest:
             shape and datatype.
     """
     check_fields(data)
-    message = parse(pb.ModelInferRequest, data)
+    message = parse(pb.ModelInferRequest, data, max_bytes=math.inf)
     tensors, contents = message.inputs, message.raw_input_contents
     raw = bool(contents)
     if raw and len(contents) != len(tensors):

@@ -4,10 +4,12 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
 
 from registry import bundle
 from registry.bundle import Signature, TensorSpec
@@ -16,11 +18,13 @@ from tests import models
 from tests.contracts.transport.calls import in_flight, raw_floats, raw_request, reason
 from tests.contracts.transport.wire import MODEL_INFER
 from tests.daemons import Daemon, daemon, wait_until
+from tests.rpcs import rpcs
 from tidegate_protos import inference_pb2 as pb
 
 ROW = np.array([[1, 2, 3]], np.float32)
 MEBIBYTE = 1 << 20
 MANY = 40
+RPCS = dict(rpcs())
 PLAIN = {
     "texts": (models.texts(), Signature((TensorSpec("x", "BYTES", (-1,)),), (TensorSpec("y", "BYTES", (-1,)),))),
     "wide": (models.wide(), Signature((TensorSpec("x", "FP32", (-1, -1)),), (TensorSpec("y", "FP32", (-1, -1)),))),
@@ -131,6 +135,24 @@ def test_as_many_typed_numbers_as_may_be_are_answered(running: Daemon) -> None:
         data = channel.unary_unary(MODEL_INFER, bytes, bytes)(request.SerializeToString(), timeout=20)
     answer = pb.ModelInferResponse.FromString(data)
     assert np.array_equal(np.array(answer.outputs[0].contents.fp32_contents, np.float32), rows.ravel() * 2)
+
+
+@pytest.mark.parametrize("path", [path for path in RPCS if not path.endswith("Infer") and RPCS[path].input_type.fields])
+def test_a_question_of_megabytes_is_not_read(running: Daemon, path: str) -> None:
+    method = RPCS[path]
+    with grpc.insecure_channel(running.address) as channel:
+        open_call: Any = getattr(
+            channel, f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
+        )
+        data = b"\xfa\x7f\x00" * (2 * MEBIBYTE)  # fields that nobody knows
+        try:
+            answers = open_call(path)(iter([data]) if method.client_streaming else data, timeout=10)
+            answer = next(answers) if method.server_streaming else answers
+        except grpc.RpcError as error:
+            assert error.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED}
+            return
+    refused = reflection_pb2.ServerReflectionResponse.FromString(answer).error_response
+    assert refused.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
 def test_texts_count_with_what_they_take_in_memory(running: Daemon, tmp_path: Path) -> None:
