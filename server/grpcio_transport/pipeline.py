@@ -136,9 +136,9 @@ class Pipeline:
             DeadlineExceededError: if its deadline has passed.
         """
         if head.deadline <= time.time():
-            self._counters.unrouted("DEADLINE_EXCEEDED")
-            self._counters.rejected("", DeadlineExceededError.reason)
-            raise DeadlineExceededError(_EXPIRED)
+            error = DeadlineExceededError(_EXPIRED)
+            self._refused(head, None, time.perf_counter(), error)
+            raise error
 
     def begin(self, data: bytes, exchange: Exchange) -> None:
         """Take a ModelInferRequest as far as the queue; its answer, or why there is none, goes to `exchange`."""
@@ -225,10 +225,13 @@ class Pipeline:
 
     def _refuse(self, exchange: Exchange, choice: Choice | None, begun: float, error: RequestError, waiting: Waiting | None = None) -> None:
         exchange.refuse(grpc_errors.status(error))
-        self._counters.rejected(choice.version.model if choice else "", error.reason)
-        self._ended(exchange, choice, begun, grpc_errors.STATUS[type(error)].name, waiting)
+        self._refused(exchange.head, choice, begun, error, waiting)
 
-    def _ended(self, exchange: Exchange, choice: Choice | None, begun: float, code: str, waiting: Waiting | None) -> None:
+    def _refused(self, head: Head, choice: Choice | None, begun: float, error: RequestError, waiting: Waiting | None = None) -> None:
+        self._counters.rejected(choice.version.model if choice else "", error.reason)
+        self._ended(head, choice, begun, grpc_errors.STATUS[type(error)].name, waiting)
+
+    def _ended(self, head: Head, choice: Choice | None, begun: float, code: str, waiting: Waiting | None) -> None:
         """Count a request that is over, and tell who traces; `waiting` is what it was in the queue, if it came so far."""
         ended = time.perf_counter()
         if choice is None:
@@ -236,7 +239,7 @@ class Pipeline:
         else:
             self._counters.answered(choice.version.key, choice.arm, code, ended - begun)
         if self._observers.call is not None:
-            self._observers.call(exchange.head.metadata, _traced(choice, code, begun, ended, waiting))
+            self._observers.call(head.metadata, _traced(choice, code, begun, ended, waiting))
 
     def _copy(self, inference: _Inference, shadow: LoadedVersion) -> None:
         """Let a shadow compute what a caller has the answer to already; given up wherever anything would have to wait for it."""
@@ -306,7 +309,7 @@ class Pipeline:
             _log.exception("an answer could not be written")
             return
         exchange.answer(answer)
-        self._ended(exchange, choice, begun, "OK", waiting)
+        self._ended(exchange.head, choice, begun, "OK", waiting)
         for shadow in choice.shadows:
             self._copy(inference, shadow)
 
@@ -316,7 +319,7 @@ class Pipeline:
             return
         self.admission.release(waiting.caller, waiting.level, waiting.rows, inference.request.size)
         code = "DEADLINE_EXCEEDED" if time.perf_counter() >= waiting.deadline else "CANCELLED"
-        self._ended(inference.exchange, inference.choice, inference.begun, code, waiting)
+        self._ended(inference.exchange.head, inference.choice, inference.begun, code, waiting)
 
 
 def _caller(principal: Principal, exchange: Exchange) -> str:
