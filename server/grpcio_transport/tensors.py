@@ -88,7 +88,7 @@ def decode(data: bytes) -> InferRequest:
             raise InputMismatchError(f"input {name[:80]!r} has typed contents beside raw_input_contents: send one or the other")
         datatypes[name] = tensor.datatype
         values = inputs[name] = _decode_raw(tensor, contents[place]) if raw else _decode_typed(tensor)
-        if values.dtype == object:
+        if datatypes[name] == "BYTES":
             size += values.size * TEXT_BYTES
     outputs = tuple([output.name for output in message.outputs])
     if len(set(outputs)) != len(outputs):
