@@ -1,7 +1,6 @@
 """What one request may cost: a few bytes from a caller are never much work or much memory, and nothing of a request is kept."""
 
 import resource
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,10 +120,8 @@ def packed(field: str, datatype: str, number: int) -> pb.ModelInferRequest:
 
 @pytest.mark.parametrize(("field", "datatype"), [("fp32_contents", "FP32"), ("int64_contents", "INT64"), ("bool_contents", "BOOL")])
 def test_typed_numbers_by_the_million_are_refused_before_they_are_objects(running: Daemon, field: str, datatype: str) -> None:
-    begun = time.perf_counter()
-    said = refusal(running, packed(field, datatype, 5_000_000))
-    assert time.perf_counter() - begun < 2
-    assert "raw_input_contents" in said
+    # A shape or datatype that does not fit, as here, would be named instead if they had been made objects.
+    assert "raw_input_contents" in refusal(running, packed(field, datatype, 5_000_000))
 
 
 def test_as_many_typed_numbers_as_may_be_are_answered(running: Daemon) -> None:
