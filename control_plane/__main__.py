@@ -101,7 +101,9 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
 
 def _configure_log() -> None:
-    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    # A plain traceback: the fine one that is the default shows the values of variables, which are rows and tokens of callers.
+    for_people = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = for_people if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper("iso"), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

@@ -129,7 +129,8 @@ def _end_at_once_when_told_again() -> None:
 
 
 def _configure_log(seat: Seat | None) -> None:
-    for_people: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer()]
+    # A plain traceback: the fine one that is the default shows the values of variables, which are rows and tokens of callers.
+    for_people: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     for_machines: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[

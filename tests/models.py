@@ -1,6 +1,7 @@
 """Small real ONNX models whose answers can be told in the head, and bundles of them. No test lives here."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -49,7 +50,7 @@ def slow(rounds: int) -> bytes:
         helper.make_node("Mul", ["numeric", "two"], ["doubled"]),
         helper.make_node("Add", ["doubled", "nothing"], ["scaled"]),
     ]
-    shape: list[int | None] = [None, 3]
+    shape = [None, 3]
     return _model(nodes, [_info("numeric", TensorProto.FLOAT, shape)], [_info("scaled", TensorProto.FLOAT, shape)], constants)
 
 
@@ -70,6 +71,18 @@ def echo(elem_type: int) -> bytes:
     """`x` [-1] -> `y`, the same values, of any element type."""
     node = helper.make_node("Identity", ["x"], ["y"])
     return _model([node], [_info("x", elem_type, [None])], [_info("y", elem_type, [None])])
+
+
+def texts() -> bytes:
+    """`x` BYTES [-1] -> `y`, the same texts."""
+    return echo(TensorProto.STRING)
+
+
+def wide() -> bytes:
+    """`x` FP32 [-1, -1] -> `y`, the same values: rows of any width, which may share runs."""
+    node = helper.make_node("Identity", ["x"], ["y"])
+    shape: list[int | str | None] = ["rows", "width"]
+    return _model([node], [_info("x", TensorProto.FLOAT, shape)], [_info("y", TensorProto.FLOAT, shape)])
 
 
 def classifier(weight: float) -> bytes:
@@ -129,7 +142,7 @@ def golden(arrays: dict[str, NDArray[np.generic]]) -> bytes:
     return buffer.getvalue()
 
 
-def _info(name: str, elem_type: int, shape: list[int | None]) -> onnx.ValueInfoProto:
+def _info(name: str, elem_type: int, shape: Sequence[int | str | None]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, elem_type, shape)
 
 

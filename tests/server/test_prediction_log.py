@@ -196,6 +196,18 @@ def test_more_than_may_wait_is_dropped_and_counted_and_the_rest_is_written(tmp_p
     assert len(select(tmp_path, "row")) == 99
 
 
+def test_long_ids_and_texts_count_with_their_length(tmp_path: Path) -> None:
+    log = PredictionLog(PredictionFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=60)
+    megabyte = 1 << 20
+    signature = Signature((TensorSpec("x", "BYTES", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))
+    text = np.empty(1, object)
+    text[0] = bytes(megabyte)
+    for number in range(300):
+        log.offer(packed_batch(request(f"{number}".zfill(megabyte // 2), 1)))
+        log.offer(LoggedBatch("m", 1, signature, [request(f"{number}", 1)], 1, {"x": text}, {"y": np.zeros(1, np.float32)}))
+    assert 0 < 600 - log.counts().queue_full <= prediction_log.MAX_BYTES // (megabyte // 2)
+
+
 def test_disk_that_takes_nothing_is_counted_and_logging_goes_on_when_it_does_again(tmp_path: Path) -> None:
     blocker = tmp_path / "model=churn"
     blocker.write_text("a file where the folder should be")
