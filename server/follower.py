@@ -16,7 +16,7 @@ from registry.state import ModelState
 from registry.watch import Watcher
 from server.counts import VersionKey
 from server.lifecycle import Lifecycle
-from server.loader import RETRY_SECONDS, Loader
+from server.loader import RETRY_SECONDS, STOP_SECONDS, Loader
 
 _log = structlog.get_logger("tidegate.follower")
 
@@ -41,10 +41,10 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """Follow no more; returns when the last step is done."""
+        """Follow no more; returns when the last step is done, or soon."""
         self._stopped.set()
         self._watcher.close()
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
         self._loader.stop()
 
     def lifecycle(self) -> Lifecycle:

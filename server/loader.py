@@ -31,6 +31,8 @@ LOADERS = 2
 START_SECONDS = 0.25
 """How often, at most, a table is installed while the first versions load: each names every model."""
 PROGRESS_SECONDS = 5.0
+STOP_SECONDS = 1.0
+"""How long the end of the daemon waits for what is being loaded, or read from a registry that does not answer."""
 LARGE_BYTES = 8 << 20
 """After loading a version that takes this much, what loading it has freed is given back: as much again, or twice as much."""
 
@@ -89,12 +91,13 @@ class Loader:
             thread.start()
 
     def stop(self) -> None:
-        """Load no more; returns when what is being loaded is."""
+        """Load no more; returns when what is being loaded is, or soon."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+        end = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
 
     def follow(self, states: Sequence[ModelState], file_bytes: Mapping[VersionKey, int]) -> None:
         """Serve these models by these states from now on; `file_bytes` are the sizes of their model.onnx, as far as they are known."""

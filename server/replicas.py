@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from server import listeners, replica
+from server import listeners, replica, standard_files
 from server.errors import SettingsError
 from server.replica import Seat
 from server.restarts import Restarts
@@ -204,8 +204,7 @@ async def _run(slots: Sequence[Slot], announcement: str) -> int:
     if failed:
         end()
     elif not stop.is_set():
-        with contextlib.suppress(OSError):  # whoever typed it may have closed the terminal since
-            print(announcement, flush=True)  # noqa: T201 -- one line for the person who typed it
+        standard_files.announce(announcement)
         work += [loop.create_task(slot.keep()) for slot in slots]
         work += [loop.create_task(_replace_when_told(slots, hang_up))]
     await stopped
