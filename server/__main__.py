@@ -87,7 +87,7 @@ def _serve_as_replica(settings: Settings, seat: Seat) -> int:
 
 
 def _ended() -> int:
-    """The exit code; where a thread still runs a model, loads or reads, the end itself: torn down inside a library it aborts the process."""
+    """The exit code; while a thread runs a model, loads or reads, the end itself: torn down in a library it would abort the process."""
     if any(thread.name.startswith(_IN_A_LIBRARY) for thread in threading.enumerate()):
         os._exit(0)
     return 0
