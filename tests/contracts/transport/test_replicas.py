@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from registry.location import create_registry
+from server import listeners
+from server.errors import SettingsError
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request
 from tests.daemons import Replicas, daemon, replicas, wait_until
@@ -259,6 +261,15 @@ def test_port_of_another_is_refused_even_if_it_would_be_shared(tmp_path: Path, r
         assert address in refused("--registry", registry, "--grpc-address", address)
     with replicas(tmp_path, 2, {"registry": registry}) as running:
         assert running.address in refused("--registry", registry, "--grpc-address", running.address)
+
+
+def test_port_is_refused_to_another_parent_before_any_replica_listens() -> None:
+    hold, address = listeners.reserve("127.0.0.1:0")
+    with hold, pytest.raises(SettingsError, match=address):
+        listeners.reserve(address)
+    again, same = listeners.reserve(address)
+    again.close()
+    assert same == address
 
 
 def test_taken_metrics_port_of_any_replica_is_refused(registry: str) -> None:
