@@ -101,8 +101,8 @@ class Daemon:
         """Drain, then end everything."""
         self._transport.drain(drain_delay)
         self._security.stop()
-        self._source.stop()
         self._recorders.stop()
+        self._source.stop()
         self.metrics.stop()
 
 

@@ -1,5 +1,7 @@
 """A version is served only if its files are what was registered and fit each other."""
 
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -128,3 +130,39 @@ def test_folder_with_several_models_and_none_of_the_name_is_refused(tmp_path: Pa
         load_folder(tmp_path, None, ENGINE)
     (tmp_path / "model.onnx").write_bytes(models.scaled(3.0))
     assert load_folder(tmp_path, None, ENGINE).number == 1
+
+
+def test_folder_that_is_a_link_is_called_as_the_link(tmp_path: Path) -> None:
+    (tmp_path / "churn-of-november").mkdir()
+    (tmp_path / "churn-of-november" / bundle.MODEL).write_bytes(models.scaled(2.0))
+    (tmp_path / "churn").symlink_to("churn-of-november")
+    assert load_folder(tmp_path / "churn", None, ENGINE).model == "churn"
+    assert load_folder(tmp_path / "churn" / ".." / "churn", None, ENGINE).model == "churn"
+
+
+def test_folder_whose_name_is_no_text_needs_another(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"m\xff")
+    folder.mkdir()
+    (folder / bundle.MODEL).write_bytes(models.scaled(2.0))
+    with pytest.raises(NotServableError, match="--model-name"):
+        load_folder(folder, None, ENGINE)
+    assert load_folder(folder, "m", ENGINE).model == "m"
+
+
+def test_hidden_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "churn.onnx").write_bytes(models.scaled(2.0))
+    (tmp_path / "._churn.onnx").write_bytes(b"what an archiver of another system leaves")
+    assert load_folder(tmp_path, "churn", ENGINE).signature.inputs[0].name == "numeric"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path), lambda path: path.symlink_to("/nowhere")])
+def test_what_is_no_file_is_refused_in_one_line(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / bundle.MODEL)
+    with pytest.raises(NotServableError, match=r"model\.onnx.*--model-dir"):
+        load_folder(tmp_path, None, ENGINE)
+
+
+def test_folder_that_is_a_loop_of_links_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(NotServableError, match="symbolic links"):
+        load_folder(tmp_path / "loop", None, ENGINE)
