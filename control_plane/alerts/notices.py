@@ -17,6 +17,7 @@ NAMES = frozenset(
     {
         "TidegateDaemonDown",
         "TidegateDrift",
+        "TidegateDriftNotJudged",
         "TidegateErrorBudgetFastBurn",
         "TidegateErrorBudgetSlowBurn",
         "TidegateLatencyBudgetFastBurn",
