@@ -45,14 +45,15 @@ def ask(serving: Daemon, times: int = 1, shift: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, daemons: int) -> Iterator[Fleet]:
-    """So many daemons and a control plane that asks them all, on free ports; logs go to `folder`."""
+def fleet(folder: Path, daemons: int, **more: str) -> Iterator[Fleet]:
+    """So many daemons, with `more` flags, and a control plane that asks them all, on free ports; logs go to `folder`."""
     registry = create_registry(str(folder / "registry"))
     models.register_classifier(registry, MODEL, 2.0, REFERENCE, TEXTS)
     registry.promote(MODEL, 1, to="production", actor="test", reason="first")
     flags = {"registry": str(folder / "registry")}
+    more = {name.replace("_", "-"): value for name, value in more.items()}
     with contextlib.ExitStack() as stack:
-        served = [stack.enter_context(daemon(folder / str(place), flags)) for place in range(daemons)]
+        served = [stack.enter_context(daemon(folder / str(place), {**flags, **more})) for place in range(daemons)]
         for serving in served:
             serving.wait_for(MODEL)
         own = {"http-address": "127.0.0.1:0", "daemon": ",".join(serving.address for serving in served)}

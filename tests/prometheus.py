@@ -50,7 +50,7 @@ class Prometheus:
         """The name of every series there is."""
         return set(self.get("label/__name__/values", {}))
 
-    def get(self, path: str, parameters: dict[str, str]) -> Any:  # noqa: ANN401 -- whatever the path answers with
+    def get(self, path: str, parameters: dict[str, str]) -> Any:
         """The data of an answer of the HTTP API."""
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 -- a loopback URL of ours
@@ -76,7 +76,7 @@ def prometheus(folder: Path, configuration: str) -> Iterator[Prometheus]:
 
 def _ready(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{address}/-/ready", timeout=5) as response:  # noqa: S310 -- the same
-            return bool(response.status == 200)  # noqa: PLR2004 -- the status of HTTP
+        with urllib.request.urlopen(f"http://{address}/-/ready", timeout=5) as response:
+            return bool(response.status == 200)
     except OSError:
         return False

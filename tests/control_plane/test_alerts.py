@@ -13,42 +13,14 @@ from control_plane.alerts.schemas import MAX_ALERTS
 from registry.alert import noted_in
 from tests.control_plane.conftest import Control
 from tests.exposition import scrape, value
+from tests.notifications import notice, notification
 
-STARTED = "2026-01-31T14:00:00.123456789+02:00"  # Alertmanager writes nanoseconds and the offset of its zone
 COUNTER = "tidegate_alerts_total"
-
-
-def notice(model: str | None, **changes: Any) -> dict[str, Any]:
-    """One alert as Alertmanager writes it."""
-    labels = {"alertname": "TidegateDrift", "severity": "ticket", "version": "1", **({} if model is None else {"model": model})}
-    written = {
-        "status": "firing",
-        "labels": labels,
-        "annotations": {"summary": "income drifted", "runbook_url": "docs/runbooks/tidegate-drift.md"},
-        "startsAt": STARTED,
-        "endsAt": "0001-01-01T00:00:00Z",
-        "generatorURL": "http://prometheus:9090/graph",
-        "fingerprint": "00c0ffee00c0ffee",
-    }
-    return {**written, **changes}
 
 
 def tell(control: Control, *notices: dict[str, Any], **changes: Any) -> httpx.Response:
     """Post a notification."""
-    body = {
-        "version": "4",
-        "groupKey": "{}:{}",
-        "truncatedAlerts": 0,
-        "status": "firing",
-        "receiver": "control-plane",
-        "groupLabels": {},
-        "commonLabels": {},
-        "commonAnnotations": {},
-        "externalURL": "http://alertmanager:9093",
-        "alerts": list(notices),
-        **changes,
-    }
-    return control.http.post("/api/v1/alerts", json=body)
+    return control.http.post("/api/v1/alerts", json=notification(*notices, **changes))
 
 
 def outcomes(answer: httpx.Response) -> dict[str, int]:

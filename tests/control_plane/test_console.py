@@ -12,8 +12,8 @@ from control_plane.console.histogram import HEIGHT, WIDTH, bin_labels, draw
 from registry import drift
 from registry.profile import NumericFeature, Profile, categorical_feature, numeric_feature
 from tests.control_plane.conftest import Control
-from tests.control_plane.test_alerts import notice, outcomes, tell
-from tests.control_plane.test_drift import register
+from tests.control_plane.counted import register
+from tests.notifications import notice, notification
 from tests.registry.strategies import profiles
 
 SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
@@ -65,7 +65,8 @@ def test_where_no_daemon_answers_the_page_says_so(control: Control) -> None:
 def test_alerts_are_on_the_page_escaped(control: Control) -> None:
     model = control.new_model(1)
     assert "No alert has been noted." in page(control, model)
-    assert outcomes(tell(control, notice(model, annotations={"summary": "<b>income</b> drifted"}))) == {"noted": 1}
+    told = notification(notice(model, annotations={"summary": "<b>income</b> drifted"}))
+    assert control.http.post("/api/v1/alerts", json=told).json()["noted"] == 1
     text = page(control, model)
     assert "TidegateDrift: &lt;b&gt;income&lt;/b&gt; drifted" in text
     assert "in production" in text  # why there is no drift to show

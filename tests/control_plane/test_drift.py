@@ -15,18 +15,13 @@ from clients.demo.programs import running
 from control_plane.drift.fleet import together
 from control_plane.errors import DaemonsDisagreeError
 from registry import drift
-from registry.bundle import Signature
 from registry.location import create_registry
 from registry.profile import NumericFeature, Profile
-from registry.registry import Registry
-from tests.control_plane.conftest import SIGNATURE, Control
+from tests.control_plane.conftest import Control
+from tests.control_plane.counted import PROFILE, register
 from tests.control_plane.oip_server import REASON, echo_server
-from tests.registry.helpers import model as onnx
 from tests.registry.strategies import profiles
 from tidegate_client import Drift, FeatureDrift, NotFoundError, UnavailableError
-
-PROFILE = Profile(8, (NumericFeature("income", (1.0,), (4, 4, 0)),), ())
-"""In the bins that the server of these tests counts in."""
 
 
 def counted(profile: Profile, observed: list[list[int]], version: str = "1") -> Drift:
@@ -67,12 +62,6 @@ def test_counts_in_other_bins_are_not_added_up_and_it_is_said_whose_they_are(ans
 def test_that_a_daemon_is_down_goes_before_that_another_does_not_know_the_version() -> None:
     with pytest.raises(UnavailableError):
         together("m", 1, PROFILE, {"a:1": NotFoundError("never heard of it"), "b:1": UnavailableError("down")})
-
-
-def register(registry: Registry, model: str, profile: Profile = PROFILE, signature: Signature = SIGNATURE) -> str:
-    bundle = {"model.onnx": onnx(model), "signature.json": signature.encode(), "profile.json": profile.encode()}
-    registry.register(model, bundle, {}, actor="ana", reason="try")
-    return model
 
 
 @contextmanager
