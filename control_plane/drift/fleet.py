@@ -4,8 +4,7 @@ Counts in the same bins add, verdicts do not: what each daemon thinks of its own
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from registry.names import PRODUCTION, STAGING
 from registry.profile import Counts, Profile
 from registry.state import ModelState
 from tidegate_client import Drift, TidegateError, UnavailableError
+from tidegate_client import FeatureDrift as FeatureCounts
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class FleetDrift:
     rows: int
     daemons: tuple[DaemonRows, ...]
     features: tuple[FeatureDrift, ...]
+    uncounted: tuple[str, ...]
+    """Features of the profile that the daemons have no column for."""
 
     @property
     def partial(self) -> bool:
@@ -76,41 +78,68 @@ def together(model: str, version: int, profile: Profile, answers: Mapping[str, D
 
     Raises:
         TidegateError: if none of them answered.
-        DaemonsDisagreeError: if one counts in other bins than those of the profile.
+        DaemonsDisagreeError: if one counts in other bins than those of the profile, or not the features that another counts.
     """
     counted = {daemon: answer for daemon, answer in answers.items() if isinstance(answer, Drift)}
     errors = [answer for answer in answers.values() if isinstance(answer, TidegateError)]
     if not counted:
         # One that is down may have what another does not know: that it cannot be told goes before.
         raise next((error for error in errors if isinstance(error, UnavailableError)), errors[0])
-    for daemon, answer in counted.items():
-        _check_bins(profile, daemon, version, answer)
+    places = {daemon: _places(profile, daemon, version, answer) for daemon, answer in counted.items()}
+    _check_alike(profile, places)
+    seen = next(iter(places.values()))
     return FleetDrift(
         model=model,
         version=version,
         rows=sum(answer.rows for answer in counted.values()),
         daemons=tuple(_said(daemon, answer) for daemon, answer in answers.items()),
-        features=drift.evaluate(profile, _total(list(counted.values()))),
+        features=drift.evaluate(_only(profile, seen), _total(list(counted.values()))),
+        uncounted=tuple(feature.name for place, feature in enumerate(profile.features) if place not in seen),
     )
 
 
-def _check_bins(profile: Profile, daemon: str, version: int, answer: Drift) -> None:
-    ours = [(feature.name, feature.bins) for feature in profile.features]
-    theirs = [(feature.name, feature.bins) for feature in answer.features]
-    if ours == theirs and answer.version == str(version):
-        return
-    there, here = next((pair for pair in zip_longest(theirs, ours) if pair[0] != pair[1]), (None, None))
-    raise DaemonsDisagreeError(
-        f"{daemon} does not count in the bins of version {version}, and nothing was added up: it has {_shown(there)} for version "
-        f"{answer.version} where the profile has {_shown(here)}; does it serve another registry?"
+def _places(profile: Profile, daemon: str, version: int, answer: Drift) -> tuple[int, ...]:
+    """Which of the profile's features a daemon counts: it tells them in their order, without those it has no column for."""
+    remaining = iter(enumerate(profile.features))
+    found = []
+    for theirs in answer.features:
+        place = next((place for place, ours in remaining if (ours.name, ours.bins) == (theirs.name, theirs.bins)), None)
+        if place is None:
+            raise _disagreement(profile, daemon, version, theirs)
+        found.append(place)
+    if answer.version != str(version):
+        raise DaemonsDisagreeError(f"{daemon} told the counts of version {answer.version} when asked for those of version {version}")
+    return tuple(found)
+
+
+def _disagreement(profile: Profile, daemon: str, version: int, theirs: FeatureCounts) -> DaemonsDisagreeError:
+    ours = next((feature.bins for feature in profile.features if feature.name == theirs.name), None)
+    return DaemonsDisagreeError(
+        f"{daemon} counts {theirs.name!r} in {_shown(theirs.bins)}, and the profile of version {version} has {_shown(ours)} for it: "
+        "nothing was added up; does the daemon serve another registry?"
     )
 
 
-def _shown(feature: tuple[str, Sequence[str]] | None) -> str:
-    if feature is None:
-        return "no such feature"
-    name, bins = feature
-    return f"{len(bins)} bins ({', '.join(bins[:3])} ...) of {name!r}"
+def _check_alike(profile: Profile, places: Mapping[str, tuple[int, ...]]) -> None:
+    (first, expected), *others = places.items()
+    for daemon, found in others:
+        if difference := sorted({*expected} ^ {*found}):
+            names = ", ".join(repr(profile.features[place].name) for place in difference[:5])
+            raise DaemonsDisagreeError(f"of {first} and {daemon} only one counts {names}: nothing was added up")
+
+
+def _shown(bins: Sequence[str] | None) -> str:
+    return "no bins" if bins is None else f"{len(bins)} bins ({', '.join(bins[:3])} ...)"
+
+
+def _only(profile: Profile, places: Sequence[int]) -> Profile:
+    inputs = len(profile.inputs)
+    return replace(
+        profile,
+        inputs=tuple(profile.inputs[place] for place in places if place < inputs),
+        predictions=tuple(profile.predictions[place - inputs] for place in places if place >= inputs),
+        importance=(),
+    )
 
 
 def _total(answers: Sequence[Drift]) -> list[Counts]:

@@ -56,6 +56,8 @@ class DriftView(BaseModel):
     """Names of the features that drifted"""
     warned: tuple[str, ...]
     """Names of the features worth a look, drifted or not"""
+    uncounted: tuple[str, ...]
+    """Names of the features of the profile that the daemons have no column for"""
 
 
 def drift_view(drift: FleetDrift) -> DriftView:

@@ -48,15 +48,31 @@ def test_counts_of_several_daemons_are_judged_as_those_of_one_that_had_seen_it_a
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (counted(Profile(8, (NumericFeature("income", (2.0,), (4, 4, 0)),), ()), [[1, 2, 3]]), r"b:1 .*3 bins \(2, inf, missing"),
-        (counted(Profile(8, (NumericFeature("age", (1.0,), (4, 4, 0)),), ()), [[1, 2, 3]]), "'age' for version 1 where .* 'income'"),
-        (counted(Profile(8, (), ()), []), "no such feature"),
-        (counted(PROFILE, [[1, 2, 3]], version="2"), "for version 2"),
+        (
+            counted(Profile(8, (NumericFeature("income", (2.0,), (4, 4, 0)),), ()), [[1, 2, 3]]),
+            r"b:1 .* bins \(2, inf, .* bins \(1, inf",
+        ),
+        (counted(Profile(8, (NumericFeature("age", (1.0,), (4, 4, 0)),), ()), [[1, 2, 3]]), "b:1 counts 'age' in 3 bins .* has no bins"),
+        (counted(Profile(8, PROFILE.inputs * 2, ()), [[1, 2, 3]] * 2), "b:1 counts 'income'"),
+        (counted(Profile(8, (), ()), []), "of a:1 and b:1 only one counts 'income'"),
+        (counted(PROFILE, [[1, 2, 3]], version="2"), "b:1 told the counts of version 2"),
     ],
 )
 def test_counts_in_other_bins_are_not_added_up_and_it_is_said_whose_they_are(answer: Drift, says: str) -> None:
     with pytest.raises(DaemonsDisagreeError, match=says):
         together("m", 1, PROFILE, {"a:1": counted(PROFILE, [[1, 2, 3]]), "b:1": answer})
+
+
+@given(profiles(), st.data())
+def test_features_that_no_daemon_has_a_column_for_are_named_and_the_others_judged(profile: Profile, data: st.DataObject) -> None:
+    kept = [data.draw(st.booleans()) for _ in profile.features]
+    features = [feature for feature, keep in zip(profile.features, kept, strict=True) if keep]
+    answer = counted(Profile(profile.rows, tuple(features), ()), [list(feature.reference) for feature in features])
+    fleet = together("m", 1, profile, {"a:1": answer, "b:1": answer})
+    assert [feature.name for feature in fleet.features] == [feature.name for feature in features]
+    assert sorted([*fleet.uncounted, *(feature.name for feature in features)]) == sorted(feature.name for feature in profile.features)
+    for found, feature in zip(fleet.features, features, strict=True):
+        assert found.observed == tuple(2 * count for count in feature.reference)
 
 
 def test_that_a_daemon_is_down_goes_before_that_another_does_not_know_the_version() -> None:
