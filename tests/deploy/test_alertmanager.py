@@ -1,15 +1,17 @@
 """Who is told of which alert, and which alert silences which: Alertmanager's configuration, asked of Alertmanager itself."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from control_plane.alerts.notices import NAMES
 from control_plane.alerts.schemas import MAX_ALERTS
 from tests.alertmanager import CONFIGURATION, Alertmanager, alertmanager, configuration
 from tests.daemons import wait_until
-from tests.deploy.dockerfiles import load, services
+from tests.deploy.dockerfiles import ROOT, load, services
 from tests.prometheus import RULES, found
 
 
@@ -79,6 +81,18 @@ def test_the_control_plane_takes_as_many_alerts_as_it_may_be_told_at_once_and_is
 def test_no_secret_and_no_address_of_a_person_is_in_the_configuration() -> None:
     receivers = {receiver["name"]: set(receiver) - {"name"} for receiver in load(CONFIGURATION)["receivers"]}
     assert receivers == {"control-plane": {"webhook_configs"}, "page": set(), "ticket": set()}
+
+
+def test_the_receivers_shown_in_the_docs_are_ones_alertmanager_takes(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "alerting.md").read_text("utf-8"), re.DOTALL)
+    shown = {receiver["name"]: receiver for receiver in yaml.safe_load(block)["receivers"]}
+    shipped = load(CONFIGURATION)
+    assert set(shown) == {"page", "ticket"}
+    shipped["receivers"] = [shown.get(receiver["name"], receiver) for receiver in shipped["receivers"]]
+    (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(shipped))
+    command = [found("amtool"), "check-config", str(tmp_path / "alertmanager.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_alertmanager_and_the_control_plane_know_the_alerts_that_prometheus_has() -> None:
