@@ -12,7 +12,8 @@ from registry.commit import Commit, Kind
 from registry.fields import mapping, reading, record, text
 from registry.times import format_time, parse_time
 
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Between these a time can be written in any zone, and no rule begins to fire outside."""
 _FINGERPRINT = re.compile("[0-9a-f]{16}")
 ALERT = "alert"
 """Where it stands in the payload of a note."""
@@ -42,8 +43,8 @@ class Alert:
     def __post_init__(self) -> None:
         if not _FINGERPRINT.fullmatch(self.fingerprint):
             raise ValueError("fingerprint is not 16 hexadecimal digits")
-        if self.starts_at < EARLIEST:
-            raise ValueError("an alert begins in 1970 or later")
+        if not all(EARLIEST <= time < LATEST for time in (self.starts_at, self.ends_at or self.starts_at)):
+            raise ValueError("an alert begins and ends between 1970 and 9999")
 
     @property
     def name(self) -> str:

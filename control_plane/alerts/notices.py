@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
-from registry.alert import Alert, Status
+from registry.alert import EARLIEST, LATEST, Alert, Status
 from registry.rules import MAX_TEXT
 
 ACTOR = "alertmanager"
@@ -46,8 +46,9 @@ class Outcome(StrEnum):
 
 
 def alert_of(fingerprint: str, status: Status, starts_at: datetime, ends_at: datetime | None, labels: Mapping[str, str]) -> Alert:
-    """The alert as it is noted: labels within bounds, and an end only if it has ended."""
-    return Alert(fingerprint, status, starts_at, ends_at if status is Status.RESOLVED else None, bounded(labels))
+    """The alert as it is noted: labels within bounds, and an end only if it has ended and is one that makes sense."""
+    ended = ends_at if status is Status.RESOLVED and ends_at and EARLIEST <= ends_at < LATEST else None
+    return Alert(fingerprint, status, starts_at, ended, bounded(labels))
 
 
 def bounded(labels: Mapping[str, str]) -> dict[str, str]:

@@ -38,18 +38,20 @@ def receive(request: Request, notification: Notification, registry: LentRegistry
 
 @router.get("/models/{model}/alerts")
 def alerts(model: str, registry: LentRegistry, limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100) -> AlertsView:
-    """The alerts noted about a model, the newest first."""
+    """The alerts noted about a model in its last 1,000 commits, the newest first; earlier ones are in the log."""
     return AlertsView(model=model, alerts=[alert_view(entry, alert) for entry, alert in newest(registry, model, limit)])
 
 
 def newest(registry: Registry, model: str, limit: int) -> list[tuple[Commit, Alert]]:
     """The last `limit` alerts noted about a model with the commits that note them, the newest first.
 
+    Only so many commits are looked at, however long the log has become.
+
     Raises:
         ModelUnknownError: if it is not registered.
     """
-    registry.state(model)
-    noted = ((entry, alert) for entry in registry.log(model) if (alert := noted_in(entry)))
+    last = registry.state(model).seq
+    noted = ((entry, alert) for entry in registry.log(model, max(0, last - MAX_LISTED)) if (alert := noted_in(entry)))
     return list(reversed(deque(noted, limit)))
 
 

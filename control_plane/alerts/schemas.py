@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from control_plane.alerts.notices import Outcome
-from registry.alert import EARLIEST, Alert
+from registry.alert import EARLIEST, LATEST, Alert
 from registry.commit import Commit
 from registry.times import format_time
 
@@ -22,7 +22,7 @@ class Notice(BaseModel):
 
     status: Literal["firing", "resolved"]
     fingerprint: str = Field(pattern=FINGERPRINT)
-    starts_at: AwareDatetime = Field(alias="startsAt", ge=EARLIEST)
+    starts_at: AwareDatetime = Field(alias="startsAt", ge=EARLIEST, lt=LATEST)
     ends_at: AwareDatetime | None = Field(alias="endsAt", default=None)
     """Year 1 while it fires"""
     labels: dict[str, str] = Field(max_length=1000)

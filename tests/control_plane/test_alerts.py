@@ -66,6 +66,14 @@ def test_alerts_about_no_model_or_one_unknown_are_counted_and_never_refused(cont
     assert {sample.labels["alert"] for sample in samples if sample.name == COUNTER} <= {"TidegateDrift", "other"}
 
 
+@pytest.mark.parametrize("ended", ["0001-01-01T00:00:00+02:00", "9999-12-31T23:59:59-02:00", None])
+def test_an_end_that_makes_no_sense_is_left_out(control: Control, ended: str | None) -> None:
+    model = control.new_model(1)
+    assert outcomes(tell(control, notice(model, status="resolved", endsAt=ended))) == {"noted": 1}
+    (alert,) = control.http.get(f"/api/v1/models/{model}/alerts").json()["alerts"]
+    assert (alert["status"], alert["ends_at"]) == ("resolved", None)
+
+
 def test_what_an_alert_says_is_noted_within_bounds(control: Control) -> None:
     model = control.new_model(1)
     long = "x" * 2000
@@ -101,6 +109,7 @@ def test_a_log_that_cannot_be_read_does_not_keep_the_others_from_being_noted(con
         ({"alerts": [notice("m", startsAt="soon")]}, 422, "startsAt"),
         ({"alerts": [notice("m", startsAt="2026-01-31T12:00:00")]}, 422, "timezone"),
         ({"alerts": [notice("m", startsAt="0001-01-01T00:00:00Z")]}, 422, "startsAt"),
+        ({"alerts": [notice("m", startsAt="9999-12-31T23:59:59-02:00")]}, 422, "startsAt"),
         ({"alerts": [notice("m", labels={"model": 7})]}, 422, "labels"),
         ({"alerts": [notice("m")] * (MAX_ALERTS + 1)}, 422, f"at most {MAX_ALERTS}"),
         ({"alerts": None}, 422, "alerts"),
