@@ -8,6 +8,8 @@ from fastapi.middleware import Middleware
 
 from control_plane import http_errors, metrics
 from control_plane.access_log import AccessLog, BodyLimit
+from control_plane.alerts import routes as alerts
+from control_plane.alerts.metrics import AlertMetrics
 from control_plane.console import routes as console
 from control_plane.drift import routes as drift
 from control_plane.drift.reference import ReferenceCollector
@@ -47,11 +49,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.registries = registries
     app.state.metrics = http_metrics
+    app.state.alert_metrics = AlertMetrics(http_metrics.registry)
     app.state.daemons = _daemons(settings)
     app.state.cards = CardRenderer()
     app.state.pages = console.Pages()
     http_errors.install(app)
-    for router in (models.router, promotions.router, drift.router, inference.router, metrics.router, console.router):
+    for router in (models.router, promotions.router, drift.router, alerts.router, inference.router, metrics.router, console.router):
         app.include_router(router)
     app.add_api_route("/api/v1/health", _health, tags=["health"])
     return app

@@ -6,7 +6,8 @@ ControlPlaneError
 │   ├── ParameterError      a query parameter or header that cannot be read
 │   ├── NotAcceptableError  no representation the caller accepts
 │   └── TensorError         the body of an inference request is not what the protocol says
-└── AnswerError             an answer of the daemon that cannot be written as the caller asked
+├── AnswerError             an answer of the daemon that cannot be written as the caller asked
+└── DaemonsDisagreeError    a daemon that counts drift in bins that are not those of the version
 """
 
 
@@ -36,3 +37,7 @@ class TensorError(RequestError):
 
 class AnswerError(ControlPlaneError):
     """The daemon answered something JSON cannot hold; binary output can."""
+
+
+class DaemonsDisagreeError(ControlPlaneError):
+    """Counts that cannot be added up, since their bins differ: the text says which daemon has which."""

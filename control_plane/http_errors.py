@@ -42,6 +42,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     registry_errors.VersionUnknownError: Kind(404, "version-unknown", "No such version"),
     registry_errors.NotFoundError: Kind(404, "not-found", "Not in the registry"),
     registry_errors.RuleError: Kind(409, "refused-by-rule", "Refused by a rule"),
+    registry_errors.AlreadyNotedError: Kind(409, "already-noted", "The log holds this alert"),
     registry_errors.ModelRefusedError: Kind(422, "model-refused", "The model is not let in"),
     registry_errors.ConflictError: Kind(409, "conflict", "Others kept committing"),
     registry_errors.FormatError: Kind(500, "registry-format", "The registry holds what this release cannot read"),
@@ -60,6 +61,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     errors.TensorError: Kind(400, "tensor", "The tensors are not what the protocol says"),
     errors.RequestError: Kind(400, "request", "The request is wrong"),
     errors.AnswerError: Kind(500, "answer", "The answer cannot be written as asked"),
+    errors.DaemonsDisagreeError: Kind(502, "daemons-disagree", "The daemons count in different bins"),
     errors.SettingsError: Kind(500, "settings", "The settings are wrong"),
     errors.ControlPlaneError: Kind(500, "control-plane", "The control plane failed"),
 }

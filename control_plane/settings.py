@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     @field_validator("daemon")
     @classmethod
     def _check_daemons(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(addresses)) != len(addresses):
+            raise ValueError("a daemon is named twice: what it counted would be added up twice")
         return tuple(map(_host_and_port, addresses))
 
     @classmethod

@@ -7,7 +7,7 @@ a hole, a log that is not the one read before, or bytes nobody trusted signed, s
 import random
 import secrets
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -146,6 +146,11 @@ class Logs:
         if start.seq:
             self._check_continues(start, get_one(self._store, commit_key(model, start.seq)))
         return fold(start, takewhile(lambda entry: entry.time <= moment, self.trusted(model, after=start.seq)))
+
+    def before(self, model: str, moment: datetime) -> int:
+        """The number of the last commit earlier than `moment`; 0 if there is none."""
+        # Times never go back in a log, whatever the clocks do.
+        return bisect_left(range(1, self.state(model).seq + 1), moment, key=lambda seq: self.commit(model, seq).time)
 
     def append(self, model: str, decide: Decide) -> Commit:
         """Commit what `decide` says of the present state: check the rule, put if absent, or read again and retry.
