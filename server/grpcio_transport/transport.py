@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import structlog
 
 from server.counts import Counters
 from server.errors import SettingsError
@@ -27,6 +28,8 @@ STOP_SECONDS = 30.0
 """How long requests in flight may take to end once the daemon stops."""
 CLOSE_SECONDS = 1.0
 """How long answers already given may take to leave."""
+
+_log = structlog.get_logger("tidegate.transport")
 
 
 class GrpcioTransport:
@@ -85,11 +88,13 @@ class GrpcioTransport:
     def counters(self) -> Counters:
         """See `Transport.counters`."""
         queued = {key: lane.batcher.queue_rows for key, lane in self._pipeline.lanes.items()}
-        drift = {key: counter.counts() for key, counter in self._pipeline.drift.items()}
+        drift = {key: counter.counts() for key, counter in self._pipeline.drift.loaded.items()}
         return self._counters.snapshot(queued, drift, self._pipeline.admission.requests)
 
     def _fold(self) -> None:
         while not self._stopped.wait(FOLD_SECONDS):
-            self._counters.fold()
-            for counter in self._pipeline.drift.values():
-                counter.fold()
+            try:
+                self._counters.fold()
+                self._pipeline.drift.fold()
+            except Exception:  # noqa: BLE001 -- what could not be counted is lost; the thread is there for the next
+                _log.exception("requests could not be counted")
