@@ -24,7 +24,7 @@ def describe(version: LoadedVersion, counts: DriftCounts, window: str, arm: str)
     )
     span = windows.of(asked).last if asked else windows.everything
     if span is None:
-        answer.started = windows.everything.started
+        answer.started = windows.everything.started  # of the first window, which is still open
         return answer
     answer.rows, answer.started, answer.ended = span.tally.rows, span.started, span.ended
     persistent = windows.persistent(asked).tolist()

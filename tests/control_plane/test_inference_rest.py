@@ -122,6 +122,8 @@ def test_drift_is_what_the_daemon_counted(control: Control) -> None:
     assert (drift["model"], drift["version"], drift["rows"], drift["drifted"]) == ("m", "3", 8, ["income"])
     (feature,) = drift["features"]
     assert (feature["observed"], feature["ks"], feature["psi"]) == ([5, 3, 0], None, 0.25)
+    assert (feature["persistent"], feature["warned"], drift["persistent"], drift["uncounted"]) == (True, False, ["income"], ["age"])
+    assert (drift["window"], drift["arm"], drift["started"], drift["ended"]) == ("", "", 100.0, 160.0)
     refused = control.http.get("/api/v1/models/not-found/drift")
     assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
     assert refused.json()["reason"] == REASON
