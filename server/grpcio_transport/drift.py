@@ -39,7 +39,9 @@ class DriftCounter:
     """The counts of one version; thread-safe. `observe` only keeps the batch, `fold` counts."""
 
     def __init__(self, version: LoadedVersion, profile: Profile, clock: Clock) -> None:
-        self._version = version
+        # Not the version itself: its model must go when it is unloaded.
+        self._key = version.key
+        self._files = (version.digest, version.signature, profile)
         self._profile = profile
         self._clock = clock
         self._counting = Counting(profile, version.signature)
@@ -47,7 +49,7 @@ class DriftCounter:
         """the outputs that every batch needs for the predictions to be counted"""
         self._inputs = tuple(name for name in self._counting.tensors if name not in self.outputs)
         self._output_bytes = _VALUE_BYTES * len(version.signature.classes) * len(self.outputs)
-        self._totals = dict.fromkeys((PRODUCTION, *COUNTED_ARMS), Tally.nothing(profile))
+        self._totals = dict.fromkeys(COUNTED_ARMS, Tally.nothing(profile))
         self._windows = dict.fromkeys((PRODUCTION, *COUNTED_ARMS), DriftWindows.begin(profile, clock()))
         self._uncounted: frozenset[str] = frozenset()
         self._pending: dict[str, deque[_Seen]] = {arm: deque() for arm in COUNTED_ARMS}
@@ -57,8 +59,7 @@ class DriftCounter:
 
     def is_of(self, version: LoadedVersion) -> bool:
         """Whether `version` is the one that is counted here, perhaps loaded anew."""
-        ours = self._version
-        return (ours.digest, ours.signature, ours.profile) == (version.digest, version.signature, version.profile)
+        return self._files == (version.digest, version.signature, version.profile)
 
     def observe(self, batch: Batch) -> None:
         """Remember the rows of a batch that drift is counted of; on the thread that serves, so nothing is computed here."""
@@ -83,8 +84,7 @@ class DriftCounter:
             for arm, pending in self._pending.items():
                 if seen := [pending.popleft() for _ in range(len(pending))]:
                     self._count(arm, seen)
-            now = self._clock()
-            self._windows = {arm: windows.advance(now, self._totals[arm]) for arm, windows in self._windows.items()}
+            self._windows = self._advanced(self._clock())
 
     def counts(self) -> DriftCounts:
         """The counts of every batch observed so far."""
@@ -106,16 +106,27 @@ class DriftCounter:
         rows = sum(sizes)
         counts, lost = self._counting.count(dict(_joined((*self._inputs, *self.outputs), rows, columns)))
         tally = Tally(rows, counts)
-        for total in (arm, PRODUCTION) if arm in PRODUCTION_ARMS else (arm,):
-            self._totals[total] += tally
+        self._totals[arm] += tally
         self._miss(lost, "a tensor came in another shape or type than the signature has it")
+
+    def _advanced(self, now: float) -> dict[str, DriftWindows]:
+        """The windows at `now`; arms that have seen the same so far, as production does without a canary, are advanced once for all."""
+        stable, canary = (self._totals[arm] for arm in PRODUCTION_ARMS)
+        production = stable + canary if stable.rows and canary.rows else canary if canary.rows else stable
+        totals = {PRODUCTION: production, **self._totals}
+        advanced: dict[tuple[int, int], DriftWindows] = {}
+        for arm, windows in self._windows.items():
+            seen = id(windows), id(totals[arm])
+            if seen not in advanced:
+                advanced[seen] = windows.advance(now, totals[arm])
+        return {arm: advanced[id(windows), id(totals[arm])] for arm, windows in self._windows.items()}
 
     def _miss(self, features: frozenset[str], why: str) -> None:
         """Say once of a feature that its counts are not, or not all, there."""
         if lost := sorted(features - self._uncounted):
             self._uncounted |= features
-            about = {"model": self._version.model, "version": self._version.number, "features": lost[:10], "number": len(lost)}
-            _log.warning("features are not counted", why=why, **about)
+            model, version = self._key
+            _log.warning("features are not counted", model=model, version=version, features=lost[:10], number=len(lost), why=why)
 
 
 class DriftCounters:

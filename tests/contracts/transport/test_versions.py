@@ -215,10 +215,15 @@ def test_drift_of_any_feature_that_lasts_is_one_metric_of_the_version(registry: 
     texts = np.array(TEXTS, object).reshape(-1, 1)
     with daemon(tmp_path, {"registry": root}) as running:
         running.wait_for("classifier")
-        for shift, detected in ((0, 0), (2, 0), (2, 1), (0, 0)):
+        for turn, (shift, detected) in enumerate(((0, 0), (2, 0), (2, 1), (0, 0)), 1):
             rows = {"numeric": REFERENCE + np.float32(shift), "categorical": texts}
             running.stub.ModelInfer(raw_request("classifier", rows), timeout=10)
+            wait_until(partial(_counted, running, 1000 * turn), "rows are missing")
             assert value(scrape(running.metrics_url), "tidegate_drift_detected", model="classifier", version="1") == detected
+
+
+def _counted(running: Daemon, rows: int) -> bool:
+    return value(scrape(running.metrics_url), "tidegate_drift_rows_total", model="classifier") == rows
 
 
 def _answers(running: Daemon, request: pb.ModelInferRequest, version: str) -> bool:

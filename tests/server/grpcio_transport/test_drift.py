@@ -2,6 +2,7 @@
 
 import gc
 import tracemalloc
+import weakref
 from collections import Counter
 from dataclasses import replace
 from typing import cast
@@ -211,6 +212,20 @@ def test_version_that_is_loaded_again_counts_on_and_another_of_its_number_begins
     other = counters.begin(replace(VERSION, digest="1" * 64))
     assert other is not None
     assert tally(other.counts()).rows == 0
+
+
+def test_model_of_a_version_that_is_unloaded_is_not_kept_with_its_counts() -> None:
+    class Model:
+        """Stands for a session of a gigabyte."""
+
+    model, counters = Model(), DriftCounters(lambda: 0.0)
+    remains = weakref.ref(model)
+    counters.begin(replace(VERSION, engine=cast("Engine", model)))
+    counters.end(VERSION.key)
+    del model
+    gc.collect()
+    assert remains() is None
+    assert counters.begin(VERSION) is not None
 
 
 def test_counts_of_versions_long_unloaded_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
