@@ -160,8 +160,11 @@ class DriftCounters:
 
     def fold(self) -> None:
         """Count what is remembered of all, and end their windows: of those unloaded too, whose time goes on."""
-        for counter in (*self._loaded.values(), *self._unloaded.values()):
-            counter.fold()
+        for key, counter in (*self._loaded.items(), *self._unloaded.items()):
+            try:
+                counter.fold()
+            except Exception:  # noqa: BLE001 -- a defect with one version must not end the thread that counts for all
+                _log.exception("rows could not be counted", model=key[0], version=key[1])
 
 
 def _joined(names: Sequence[str], rows: int, columns: Sequence[Sequence[Tensor]]) -> Iterator[tuple[str, Tensor]]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-import structlog
 
 from server.counts import Counters
 from server.errors import SettingsError
@@ -28,8 +27,6 @@ STOP_SECONDS = 30.0
 """How long requests in flight may take to end once the daemon stops."""
 CLOSE_SECONDS = 1.0
 """How long answers already given may take to leave."""
-
-_log = structlog.get_logger("tidegate.transport")
 
 
 class GrpcioTransport:
@@ -93,8 +90,5 @@ class GrpcioTransport:
 
     def _fold(self) -> None:
         while not self._stopped.wait(FOLD_SECONDS):
-            try:
-                self._counters.fold()
-                self._pipeline.drift.fold()
-            except Exception:  # noqa: BLE001 -- what could not be counted is lost; the thread is there for the next
-                _log.exception("requests could not be counted")
+            self._counters.fold()
+            self._pipeline.drift.fold()

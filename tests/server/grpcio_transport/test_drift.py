@@ -4,6 +4,7 @@ import gc
 import tracemalloc
 import weakref
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
 
@@ -18,7 +19,7 @@ from registry.drift_tally import Tally
 from registry.profile import CategoricalFeature, Feature, Profile, categorical_feature, numeric_feature
 from registry.route import CANARY, SHADOW, STABLE
 from server.counts import COUNTED_ARMS, PRODUCTION, DriftCounts
-from server.engine import Columns, Engine
+from server.engine import Columns, Engine, Tensor
 from server.grpcio_transport import drift
 from server.grpcio_transport.batcher import Batch
 from server.grpcio_transport.drift import DriftCounter, DriftCounters
@@ -212,6 +213,34 @@ def test_version_that_is_loaded_again_counts_on_and_another_of_its_number_begins
     other = counters.begin(replace(VERSION, digest="1" * 64))
     assert other is not None
     assert tally(other.counts()).rows == 0
+
+
+def test_no_row_is_lost_or_counted_twice_whoever_serves_and_reads_at_once() -> None:
+    counter = counter_of(replace(PROFILE, limits=Limits(windows=(Window(rows=50),))))
+    mixed = batch([([ORDINARY], STABLE), ([ORDINARY] * 2, CANARY), ([ORDINARY], DIRECT), ([ORDINARY], SHADOW)])
+    with ThreadPoolExecutor(6) as threads:
+        serving = [threads.submit(lambda: [counter.observe(mixed) for _ in range(500)]) for _ in range(4)]  # type: ignore[func-returns-value]
+        reading = [threads.submit(lambda: [tally(counter.counts()).rows for _ in range(100)]) for _ in range(2)]
+    assert [future.exception() for future in serving] == [None] * 4
+    for future in reading:
+        assert future.result() == sorted(future.result()), "counts only grow"
+    counts = counter.counts()
+    assert [tally(counts, arm).rows for arm in (PRODUCTION, STABLE, CANARY, SHADOW)] == [6000, 2000, 4000, 2000]
+    assert observed(counts)[0] == slowly(PROFILE.inputs[0], [0.0] * 6000)
+
+
+def test_defect_with_one_version_does_not_end_the_counting_of_others() -> None:
+    counters = DriftCounters(lambda: 0.0)
+    broken, sound = counters.begin(VERSION), counters.begin(replace(VERSION, number=2))
+    assert broken is not None
+    assert sound is not None
+    good = batch([([ORDINARY], STABLE)])
+    broken.observe(replace(good, inputs=dict.fromkeys(good.inputs, cast("Tensor", None))))
+    sound.observe(good)
+    counters.fold()
+    assert not any(sound._pending.values())
+    broken.observe(good)
+    assert tally(broken.counts()).rows == 1
 
 
 def test_model_of_a_version_that_is_unloaded_is_not_kept_with_its_counts() -> None:
