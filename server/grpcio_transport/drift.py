@@ -63,14 +63,15 @@ class DriftCounter:
 
     def observe(self, batch: Batch) -> None:
         """Remember the rows of a batch that drift is counted of; on the thread that serves, so nothing is computed here."""
-        seen = (batch.rows, *[batch.inputs[name] for name in self._inputs], *[batch.outputs[name] for name in self.outputs])
-        arms, size = set(), 0
+        seen = (batch.rows, *map(batch.inputs.__getitem__, self._inputs), *map(batch.outputs.__getitem__, self.outputs))
+        arm, alike, size = batch.pieces[0].waiting.arm, True, 0
         for piece in batch.pieces:
-            arms.add(piece.waiting.arm)
-            size += piece.waiting.size
-        if len(arms) > 1:
+            waiting = piece.waiting
+            alike = alike and waiting.arm == arm
+            size += waiting.size
+        if not alike:
             self._remember_apart(batch, seen)
-        elif (arm := arms.pop()) in self._pending:
+        elif arm in self._pending:
             self._pending[arm].append(seen)
         # The size of a message has that of its texts, which the size of a tensor has not.
         self._pending_bytes += size + batch.rows * self._output_bytes
