@@ -95,7 +95,7 @@ def test_feature_of_more_edges_than_are_compared_is_counted_all_the_same() -> No
 
 
 def test_constant_feature_has_all_its_rows_in_one_bin() -> None:
-    feature = numeric_feature("x", [3.0] * 50)
+    feature = NumericFeature("x", (3.0,), (50, 0, 0))
     counting = only(feature, TensorSpec("x", "FP32", (-1,)))
     assert counting.count({"x": np.array([3.0] * 9, np.float32)}).counts.tolist() == [9, 0, 0]
     assert counting.count({"x": np.array([2.0, 4.0], np.float32)}).counts.tolist() == [1, 1, 0]
