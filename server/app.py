@@ -15,6 +15,7 @@ from registry.location import Keys, open_registry
 from registry.names import PRODUCTION
 from registry.watch import watch
 from server import handover
+from server.drift_metrics import DriftExposition
 from server.errors import NotServableError, SettingsError
 from server.follower import Follower
 from server.grpcio_transport.transport import GrpcioTransport
@@ -133,7 +134,8 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     collectors: list[Collector] = [collector]
     if recorders.predictions is not None:
         collectors.append(PredictionLogCollector(recorders.predictions.counts))
-    return Daemon(transport, source, security, MetricsServer(collectors, metrics), recorders)
+    drift = DriftExposition(transport.counters, settings.drift_features)
+    return Daemon(transport, source, security, MetricsServer(collectors, [drift], metrics), recorders)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from registry.errors import RegistryError
 from registry.profile import Profile
 from registry.registry import Registry
 from server import row_probe
-from server.checks import check_golden, check_signature
+from server.checks import check_golden, check_profile, check_signature
 from server.counts import VersionKey
 from server.engine import Columns, Engine
 from server.errors import NotServableError
@@ -87,6 +87,8 @@ def load(registry: Registry, model: str, number: int, make_engine: EngineFactory
         raise NotServableError(str(error)) from error
     engine = make_engine(raw)
     check_signature(signature, engine.signature)
+    if reference is not None:
+        check_profile(reference, signature)
     rows = check_golden(golden, engine, signature) if golden is not None else None
     batchable = _keeps_rows_apart(model, number, engine, signature, rows)
     hashed, seconds = files[bundle.MODEL].sha256, time.perf_counter() - start

@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     """Columns of which only a keyed hash is logged"""
     prediction_log_hash_key: Path | None = None
     """File with the key of those hashes, at least 16 bytes"""
+    drift_features: int = Field(default=100, ge=0)
+    """Inputs of a version whose drift is among the metrics, the most important ones; all are counted and judged"""
     tracing: str | None = None
     """Where spans are sent by OTLP over gRPC, e.g. http://127.0.0.1:4317; without it there are none"""
     tracing_share: float = Field(default=0.01, ge=0, le=1)

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from registry import bundle
 from registry.bundle import Signature, TensorSpec
+from registry.drift_limits import DEFAULT_LIMITS, Limits
 from registry.profile import Profile, categorical_feature, numeric_feature
 from registry.registry import Registry
 from server.onnx_engine import OnnxEngine
@@ -115,8 +116,10 @@ def register_scaled(registry: Registry, model: str, factor: float) -> int:
     return registry.register(model, files, {}, actor="test", reason=f"times {factor}")
 
 
-def register_classifier(registry: Registry, model: str, weight: float, reference: NDArray[np.float32], texts: list[str]) -> int:
-    """Register `classifier(weight)` with the profile of `reference` [n, 3] and `texts` [n]."""
+def register_classifier(
+    registry: Registry, model: str, weight: float, reference: NDArray[np.float32], texts: list[str], limits: Limits = DEFAULT_LIMITS
+) -> int:
+    """Register `classifier(weight)` with the profile of `reference` [n, 3] and `texts` [n], judged by `limits`."""
     signature = Signature(
         (TensorSpec("numeric", "FP32", (-1, 3), COLUMNS), TensorSpec("categorical", "BYTES", (-1, 1), ("kind",))),
         (TensorSpec("probabilities", "FP32", (-1, 2), CLASSES), TensorSpec("echo", "BYTES", (-1, 1))),
@@ -130,6 +133,7 @@ def register_classifier(registry: Registry, model: str, weight: float, reference
         rows=len(reference),
         inputs=(*(numeric_feature(name, reference[:, place]) for place, name in enumerate(COLUMNS)), categorical_feature("kind", texts)),
         predictions=(numeric_feature("score", score), categorical_feature("class", [CLASSES[int(value > 0.5)] for value in score])),
+        limits=limits,
     )
     files = {bundle.MODEL: classifier(weight), bundle.SIGNATURE: signature.encode(), bundle.PROFILE: profile.encode()}
     return registry.register(model, files, {}, actor="test", reason=f"weight {weight}")

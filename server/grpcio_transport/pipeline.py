@@ -18,6 +18,7 @@ import structlog
 
 from registry.route import SHADOW as SHADOW_ARM
 from server.access import Principal
+from server.clock import steady_clock
 from server.counts import VersionKey
 from server.engine import Columns
 from server.errors import DeadlineExceededError, DrainingError, InputMismatchError, ModelFailedError, QueueFullError, RequestError
@@ -27,7 +28,7 @@ from server.grpcio_transport.auth import Guard
 from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
 from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.direct import attempt
-from server.grpcio_transport.drift import DriftCounter
+from server.grpcio_transport.drift import DriftCounter, DriftCounters
 from server.grpcio_transport.exchange import Exchange, Head
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waiting
 from server.grpcio_transport.router import Choice
@@ -91,21 +92,16 @@ class Pipeline:
         self._guard = guard
         self._observers = observers
         self._installed = _Installed()
-        self._drift: dict[VersionKey, DriftCounter] = {}
         self._rates = RateLimits()
         self._closed = False
         self._decoder = ThreadPoolExecutor(1, "decode")
         self.admission = Admission(settings.max_queue_rows, settings.max_queue_bytes)
+        self.drift = DriftCounters(steady_clock())
 
     @property
     def lanes(self) -> Mapping[VersionKey, Lane]:
         """Of every loaded version."""
         return self._installed.lanes
-
-    @property
-    def drift(self) -> Mapping[VersionKey, DriftCounter]:
-        """The drift counters of every version that ever had a profile here: counts survive a version's unloading."""
-        return dict(self._drift)
 
     def install(self, table: RoutingTable) -> None:
         """Route by `table` from now on; requests already admitted finish on the version they were given."""
@@ -115,6 +111,7 @@ class Pipeline:
         self._installed = _Installed(table, MappingProxyType(lanes))
         for key in before.keys() - lanes.keys():
             before[key].batcher.close()
+            self.drift.end(key)
 
     def close(self) -> None:
         """Refuse whatever comes from now on; what was admitted is answered."""
@@ -205,6 +202,7 @@ class Pipeline:
             partial(self._finish, inference),
             request.id,
             inference.choice.arm,
+            inference.size,
         )
         try:
             lane.batcher.submit(waiting)
@@ -259,7 +257,9 @@ class Pipeline:
             self._shadowed(lane, begun, outcome)
 
         shape, outputs = lane.form.shape(request), lane.form.outputs(request)
-        waiting = Waiting(request.inputs, rows, shape, outputs, SHADOW_ARM, SHADOW, math.inf, begun, done, request.id, SHADOW_ARM)
+        waiting = Waiting(
+            request.inputs, rows, shape, outputs, SHADOW_ARM, SHADOW, math.inf, begun, done, request.id, SHADOW_ARM, inference.size
+        )
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
@@ -270,9 +270,7 @@ class Pipeline:
         self._counters.answered(lane.version.key, SHADOW_ARM, code, time.perf_counter() - begun)
 
     def _lane(self, version: LoadedVersion) -> Lane:
-        if version.profile is not None and version.key not in self._drift:
-            self._drift[version.key] = DriftCounter(version.profile, version.signature)
-        drift = self._drift.get(version.key)
+        drift = self.drift.begin(version)
         batcher = Batcher(
             version,
             max_batch_rows=self._settings.max_batch_rows,

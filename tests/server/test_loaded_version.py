@@ -11,6 +11,7 @@ import pytest
 from registry import bundle
 from registry.bundle import Signature, TensorSpec
 from registry.location import create_registry
+from registry.profile import Feature, Profile, numeric_feature
 from registry.registry import Registry
 from server.errors import NotServableError
 from server.loaded_version import load, load_folder, memory_bytes
@@ -54,6 +55,34 @@ def test_bundle_that_contradicts_itself_is_not_servable(registry: Registry, name
     registry.register("scaled", {**GOOD, name: content}, {}, actor="test", reason="bad")
     with pytest.raises(NotServableError, match=says):
         load(registry, "scaled", 1, ENGINE)
+
+
+def profile_of(*inputs: Feature) -> bytes:
+    return Profile(2, inputs, ()).encode()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ((numeric_feature("a", [1.0, 2.0]), numeric_feature("gone", [1.0])), "its input 'gone' is not in signature.json"),
+        ((numeric_feature("kind", [1.0]),), "its input 'kind' is numeric, that of the model is text"),
+    ],
+)
+def test_profile_of_another_version_is_not_served(registry: Registry, inputs: tuple[Feature, ...], says: str) -> None:
+    columns, texts = TensorSpec("numeric", "FP32", (-1, 3), models.COLUMNS), TensorSpec("categorical", "BYTES", (-1, 1), ("kind",))
+    probabilities, echo = TensorSpec("probabilities", "FP32", (-1, 2)), TensorSpec("echo", "BYTES", (-1, 1))
+    signature = Signature((columns, texts), (probabilities, echo))
+    files = {bundle.MODEL: models.classifier(1.0), bundle.SIGNATURE: signature.encode(), bundle.PROFILE: profile_of(*inputs)}
+    registry.register("classifier", files, {}, actor="test", reason="another profile")
+    with pytest.raises(NotServableError, match=says):
+        load(registry, "classifier", 1, ENGINE)
+
+
+def test_profile_of_columns_that_the_signature_does_not_name_is_served_and_not_counted(registry: Registry) -> None:
+    unnamed = Signature((TensorSpec("numeric", "FP32", (-1, 3)),), SIGNATURE.outputs)
+    files = {**GOOD, bundle.SIGNATURE: unnamed.encode(), bundle.PROFILE: profile_of(numeric_feature("a", [1.0]))}
+    registry.register("scaled", files, {}, actor="test", reason="columns without names")
+    assert load(registry, "scaled", 1, ENGINE).profile is not None
 
 
 def test_file_changed_after_registration_is_not_served(registry: Registry, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class MonitoringServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GetDrift(self, request, context):
-        """The drift of one version since the daemon loaded it, against the profile in its bundle.
+        """The drift of one version in the traffic of this daemon, against the profile in its bundle.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -142,12 +142,16 @@ class _Monitoring(monitoring_pb2_grpc.MonitoringServiceServicer):
     def GetDrift(  # noqa: N802
         self,
         request: monitoring_pb2.GetDriftRequest,
-        context: grpc.ServicerContext,  # noqa: ARG002
+        context: grpc.ServicerContext,
     ) -> monitoring_pb2.GetDriftResponse:
+        if request.window not in {"", "1h"}:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no window {request.window!r}; those of this version: 1h")
         feature = monitoring_pb2.FeatureDrift
         ordered = feature(name="income", kind="numeric", bins=["<=1", ">1"], observed=[3, 4], reference=[5, 6], ks=0.0, psi=0.5)
         unordered = feature(name="purpose", kind="categorical", bins=["a"], observed=[7], reference=[11], drifted=True)
-        return monitoring_pb2.GetDriftResponse(model=request.model, version="2", rows=7, features=[ordered, unordered])
+        ordered.persistent = ordered.warned = True
+        about = {"model": request.model, "version": "2", "window": request.window, "arm": request.arm}
+        return monitoring_pb2.GetDriftResponse(**about, rows=7, features=[ordered, unordered], started=3600, ended=7200, uncounted=["age"])
 
 
 def refuse(context: grpc.ServicerContext, refusal: Refusal) -> NoReturn:

@@ -91,9 +91,9 @@ class AsyncClient:
         """As `Client.server_metadata`."""
         return await self._run(self._conversation.server_metadata(timeout))
 
-    async def drift(self, model: str, version: str = "", *, timeout: float | None = None) -> Drift:
+    async def drift(self, model: str, version: str = "", *, window: str = "", arm: str = "", timeout: float | None = None) -> Drift:
         """As `Client.drift`."""
-        return await self._run(self._conversation.drift(model, version, timeout))
+        return await self._run(self._conversation.drift(model, version, window, arm, timeout))
 
     async def _run(self, flow: Flow[T]) -> T:
         outcome: Outcome = None

@@ -136,14 +136,19 @@ class Client:
         """
         return self._run(self._conversation.server_metadata(timeout))
 
-    def drift(self, model: str, version: str = "", *, timeout: float | None = None) -> Drift:
+    def drift(self, model: str, version: str = "", *, window: str = "", arm: str = "", timeout: float | None = None) -> Drift:
         """The drift of the traffic that the production version, or `version`, answered.
+
+        `window` is the length of a tumbling window that the model's limits have, e.g. `1h` or `10000rows`: the answer is about the last
+        completed one. Without it, it is about everything since the server first loaded the version. `arm` is `stable`, `canary` or
+        `shadow`; without it, production traffic: stable and canary together.
 
         Raises:
             UnsupportedError: if the server is not Tidegate.
+            InputError: if there is no such window or arm; it names those there are.
             TidegateError: its other kinds, for what the server or the way to it refused.
         """
-        return self._run(self._conversation.drift(model, version, timeout))
+        return self._run(self._conversation.drift(model, version, window, arm, timeout))
 
     def _run(self, flow: Flow[T]) -> T:
         outcome: Outcome = None

@@ -122,9 +122,9 @@ class Conversation:
         response = yield from self._exchange(messages.SERVER_METADATA, request, self._deadline(timeout))
         return messages.server_metadata(response)
 
-    def drift(self, model: str, version: str, timeout: float | None) -> Flow[Drift]:
+    def drift(self, model: str, version: str, window: str, arm: str, timeout: float | None) -> Flow[Drift]:
         """Drift as the server has counted it so far."""
-        request = monitoring.GetDriftRequest(model=model, version=version)
+        request = monitoring.GetDriftRequest(model=model, version=version, window=window, arm=arm)
         return messages.drift((yield from self._exchange(messages.GET_DRIFT, request, self._deadline(timeout))))
 
     def live(self, timeout: float | None) -> Flow[bool]:

@@ -134,7 +134,17 @@ def server_metadata(response: oip.ServerMetadataResponse) -> ServerMetadata:
 
 def drift(response: monitoring.GetDriftResponse) -> Drift:
     """The value an answer holds."""
-    return Drift(response.model, response.version, response.rows, tuple(_feature(feature) for feature in response.features))
+    return Drift(
+        model=response.model,
+        version=response.version,
+        rows=response.rows,
+        features=tuple(_feature(feature) for feature in response.features),
+        window=response.window,
+        arm=response.arm,
+        started=response.started,
+        ended=response.ended,
+        uncounted=tuple(response.uncounted),
+    )
 
 
 def _feature(feature: monitoring.FeatureDrift) -> FeatureDrift:
@@ -148,6 +158,8 @@ def _feature(feature: monitoring.FeatureDrift) -> FeatureDrift:
         ks=feature.ks if feature.HasField("ks") else None,
         p_value=feature.p_value,
         drifted=feature.drifted,
+        persistent=feature.persistent,
+        warned=feature.warned,
     )
 
 

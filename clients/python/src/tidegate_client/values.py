@@ -134,18 +134,39 @@ class FeatureDrift:
     """None where the bins have no order."""
     p_value: float
     drifted: bool
+    """Moved far enough and not by chance, in these rows alone."""
+    persistent: bool = False
+    """Drifted in as many completed windows in a row as the model's limits ask for."""
+    warned: bool = False
+    """Moved far enough to be worth a look."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The drift of the traffic one version answered, since the daemon loaded it."""
+    """The drift of the traffic one version answered, as one server counted it."""
 
     model: str
     version: str
     rows: int
     features: tuple[FeatureDrift, ...]
+    """Empty while no such window has been completed."""
+    window: str = ""
+    """The window asked for; empty: everything since the server first loaded the version."""
+    arm: str = ""
+    """The arm asked for; empty: production traffic, which is stable and canary together."""
+    started: float = 0.0
+    """From when rows were counted, in seconds since 1970."""
+    ended: float = 0.0
+    """Until when; 0 while no such window has been completed."""
+    uncounted: tuple[str, ...] = ()
+    """Features of the model's profile that the server cannot count: they are not among `features`."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """Names of the features that drifted."""
+        """Names of the features that drifted in these rows."""
         return tuple(feature.name for feature in self.features if feature.drifted)
+
+    @property
+    def persistent(self) -> tuple[str, ...]:
+        """Names of the features whose drift has lasted: what to alert on."""
+        return tuple(feature.name for feature in self.features if feature.persistent)
