@@ -202,7 +202,7 @@ class Pipeline:
             partial(self._finish, inference),
             request.id,
             inference.choice.arm,
-            inference.size,
+            inference.request.size,
         )
         try:
             lane.batcher.submit(waiting)
@@ -258,7 +258,7 @@ class Pipeline:
 
         shape, outputs = lane.form.shape(request), lane.form.outputs(request)
         waiting = Waiting(
-            request.inputs, rows, shape, outputs, SHADOW_ARM, SHADOW, math.inf, begun, done, request.id, SHADOW_ARM, inference.size
+            request.inputs, rows, shape, outputs, SHADOW_ARM, SHADOW, math.inf, begun, done, request.id, SHADOW_ARM, inference.request.size
         )
         try:
             lane.batcher.submit(waiting)
