@@ -163,7 +163,7 @@ def feedback_request(model: str, labels: Iterable[Label]) -> monitoring.RecordFe
     for index, label in enumerate(labels):
         try:
             request.labels.append(_label(label))
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"label {index}: {error}") from error
     return request
 
