@@ -53,10 +53,10 @@ _ROWS = """
     SELECT first.asked AS asked, first.score AS score, times > 1 AS repeated, coalesce(label.observed < first.asked * 1000, false) AS early,
         (CASE WHEN label IS NULL THEN -1 WHEN label.class = $positive THEN 1
               WHEN list_contains($classes, label.class) THEN 0 ELSE -2 END)::TINYINT AS outcome
-    FROM answers LEFT JOIN labels USING (prediction_id, "row") ORDER BY asked
+    FROM answers LEFT JOIN labels USING (prediction_id, "row") ORDER BY asked, prediction_id, "row"
 """
 _LABELS = """
-    WITH lines AS (SELECT prediction_id, "row", "class", value, observed FROM read_parquet($feedback, union_by_name = true)),
+    WITH lines AS (SELECT prediction_id, "row", "class", value FROM read_parquet($feedback, union_by_name = true)),
     different AS (SELECT DISTINCT * FROM lines),
     labelled AS (SELECT DISTINCT prediction_id, "row" FROM lines)
     SELECT (SELECT count(*) FROM lines), (SELECT count(*) FROM different), (SELECT count(*) FROM labelled),
@@ -93,8 +93,8 @@ class JoinedRows:
 class LabelCounts:
     """The feedback log of a model, all of it.
 
-    `duplicate` lines say again what another one said, `replaced` ones say of a row what a later label contradicts; `unknown` counts
-    labelled rows whose prediction is not in the log.
+    `duplicate` lines say of a row what another one says too, `replaced` ones what a later one contradicts; `unknown` counts labelled rows
+    whose prediction is not in the log.
     """
 
     lines: int = 0

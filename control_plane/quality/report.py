@@ -74,7 +74,7 @@ def report(rows: JoinedRows, mature_before: dt.datetime) -> Report:
     calibration = recalibration(scores, positive)
     bins = measures.calibration(scores, positive)
     days, starts = np.unique(rows.asked // _DAY_MILLISECONDS, return_index=True)
-    ends = [*starts[1:].tolist(), len(rows.asked)]
+    ends = [*starts.tolist(), len(rows.asked)][1:]
     cohorts = (
         Cohort(_day(day), _judgement(rows, mature, calibration, slice(start, end)))
         for day, start, end in zip(days.tolist(), starts.tolist(), ends, strict=True)

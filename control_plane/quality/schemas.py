@@ -118,9 +118,9 @@ class LabelsView(_View):
 
     lines: int
     duplicate: int
-    """lines that say again what another one said"""
+    """lines that say of a row what another one says too"""
     replaced: int
-    """lines that a later label of the same row contradicts"""
+    """lines that a later one of the same row contradicts"""
     unknown: int
     """labelled rows whose prediction is not in the log"""
 
