@@ -20,10 +20,9 @@ from control_plane.models import routes as models
 from control_plane.models.card import CardRenderer
 from control_plane.promotions import routes as promotions
 from control_plane.quality import routes as quality
-from control_plane.quality.assess import parse_age
 from control_plane.quality.collector import QualityCollector
 from control_plane.quality.desk import QualityDesk
-from control_plane.quality.join import Logs
+from control_plane.quality.span import parse_age
 from control_plane.registry_pool import RegistryPool
 from control_plane.settings import Settings
 from registry.location import Keys
@@ -42,7 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
     registries = RegistryPool(settings.registry, Keys(settings.signing_key, settings.trusted_keys))
     http_metrics = HttpMetrics()
     http_metrics.add(ReferenceCollector(registries))
-    desk = QualityDesk(Logs(settings.prediction_log, settings.feedback_log) if settings.prediction_log else None)
+    desk = QualityDesk(settings.prediction_log, settings.feedback_log)
     http_metrics.add(QualityCollector(desk, registries, _mature(settings)))
     app = FastAPI(
         title="Tidegate control plane",

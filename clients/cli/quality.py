@@ -16,7 +16,7 @@ from registry.location import Keys, open_registry
 from registry.times import parse_time
 
 if TYPE_CHECKING:
-    from control_plane.quality.assess import Span
+    from control_plane.quality.span import Span
 
 _COHORT = ("day", "rows", "coverage", "auc", "auc_low", "auc_high", "log_loss", "brier", "immature", "auc_estimate")
 
@@ -88,7 +88,7 @@ def _read(
 
 
 def _span(since: str | None, until: str | None, mature: str) -> "Span":
-    from control_plane.quality.assess import parse_age, span  # noqa: PLC0415 -- as above
+    from control_plane.quality.span import parse_age, span  # noqa: PLC0415 -- as above
 
     return span(datetime.now(UTC), parse_age(mature), _time("--from", since), _time("--until", until))
 

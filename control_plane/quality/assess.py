@@ -1,31 +1,19 @@
-"""From the name of a model to the quality of one of its versions: which version is meant, which rows are asked for, and both logs read."""
+"""From the name of a model to the quality of one of its versions: which version is meant, and both logs read.
 
-import datetime as dt
-import re
+It brings DuckDB and scipy, so it is imported only where quality is asked for.
+"""
+
 from dataclasses import dataclass
 
 from control_plane.errors import ParameterError, ScoreMissingError
 from control_plane.quality.join import LabelCounts, Logs, count_labels, read_rows
 from control_plane.quality.report import Report, report
+from control_plane.quality.span import Span
 from registry import bundle
 from registry.errors import VersionUnknownError
 from registry.names import PRODUCTION, STAGING
 from registry.registry import Registry
 from registry.state import ModelState
-
-DEFAULT_SPAN = dt.timedelta(days=30)
-DEFAULT_MATURE = "1d"
-_AGE = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-@dataclass(frozen=True)
-class Span:
-    """Rows asked from `start` on and before `end`, judged if asked before `mature_before`; all in UTC."""
-
-    start: dt.datetime
-    end: dt.datetime
-    mature_before: dt.datetime
 
 
 @dataclass(frozen=True)
@@ -38,30 +26,6 @@ class Quality:
     span: Span
     report: Report
     labels: LabelCounts
-
-
-def parse_age(text: str) -> dt.timedelta:
-    """`90s`, `30m`, `12h` or `7d`.
-
-    Raises:
-        ParameterError: for any other text.
-    """
-    match = _AGE.fullmatch(text)
-    if match is None:
-        raise ParameterError(f"{text[:40]!r} is no age: write 90s, 30m, 12h or 7d")
-    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-def span(now: dt.datetime, mature: dt.timedelta, start: dt.datetime | None = None, end: dt.datetime | None = None) -> Span:
-    """The rows from `start`, else 30 days before now or before `end`, to `end`, else all later ones; mature if older than `mature`.
-
-    Raises:
-        ParameterError: if it ends before it starts.
-    """
-    begins = start or (end or now) - DEFAULT_SPAN
-    if end is not None and end <= begins:
-        raise ParameterError(f"from {begins.isoformat()} until {end.isoformat()} holds nothing")
-    return Span(begins, end or dt.datetime.max.replace(tzinfo=dt.UTC), now - mature)
 
 
 def assess(registry: Registry, logs: Logs, model: str, label: str, asked: Span) -> Quality:

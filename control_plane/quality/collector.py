@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily
@@ -11,12 +12,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from control_plane.errors import QualityError
-from control_plane.quality.assess import Quality, span
 from control_plane.quality.desk import QualityDesk
+from control_plane.quality.span import span
 from control_plane.registry_pool import RegistryPool
 from registry.errors import RegistryError
 from registry.registry import Registry
 from registry.state import ModelState
+
+if TYPE_CHECKING:
+    from control_plane.quality.assess import Quality
 
 REFRESH_SECONDS = 60.0
 IDLE_SHARE = 9.0
@@ -67,7 +71,7 @@ class QualityCollector(Collector):
         took = time.monotonic() - started
         self._due = time.monotonic() + max(REFRESH_SECONDS, IDLE_SHARE * took)
 
-    def _judged(self, registry: Registry) -> Iterator[tuple[tuple[str, int], Quality]]:
+    def _judged(self, registry: Registry) -> Iterator[tuple[tuple[str, int], "Quality"]]:
         for model in registry.models():
             try:
                 for version in _answering(registry.state(model)):
@@ -82,7 +86,7 @@ def _answering(state: ModelState) -> tuple[int, ...]:
     return tuple(state.route.target.split) if state.route else ()
 
 
-def _families(found: Mapping[tuple[str, int], Quality]) -> Iterator[Metric]:
+def _families(found: Mapping[tuple[str, int], "Quality"]) -> Iterator[Metric]:
     families = {name: GaugeMetricFamily(name, text, labels=("model", "version")) for name, text in _GAUGES.items()}
     for (model, version), quality in found.items():
         total = quality.report.total

@@ -1,34 +1,43 @@
 """Who asks for quality in a running control plane: one at a time, of the logs that the settings name. The work itself is `assess`."""
 
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from control_plane.errors import LogsOffError
-from control_plane.quality.assess import Quality, Span, assess
-from control_plane.quality.join import Logs
+from control_plane.quality.span import Span
 from registry.registry import Registry
+
+if TYPE_CHECKING:
+    from control_plane.quality.assess import Quality
 
 
 class QualityDesk:
-    """Answers one caller after the other: each may take as much memory as `join.MEMORY`, and more of them would be no quicker."""
+    """Answers one caller after the other: each may take a gigabyte of memory, and more of them would be no quicker."""
 
-    def __init__(self, logs: Logs | None) -> None:
-        self._logs = logs
+    def __init__(self, predictions: Path | None, feedback: Path | None) -> None:
+        """The folders of the two logs; without `predictions` nothing can be told, without `feedback` only estimates."""
+        self._predictions = predictions
+        self._feedback = feedback
         self._turn = threading.Lock()
 
     @property
     def open(self) -> bool:
         """Whether there are logs to read."""
-        return self._logs is not None
+        return self._predictions is not None
 
-    def assess(self, registry: Registry, model: str, label: str, asked: Span) -> Quality:
+    def assess(self, registry: Registry, model: str, label: str, asked: Span) -> "Quality":
         """As `assess.assess`.
 
         Raises:
             LogsOffError: if this control plane was not told where the logs are.
         """
-        if self._logs is None:
+        if self._predictions is None:
             raise LogsOffError(
                 "quality is read from the logs: start the control plane with the daemons' --prediction-log DIR and --feedback-log DIR"
             )
+        from control_plane.quality.assess import assess  # noqa: PLC0415 -- few ask, and it takes seconds and 80 MB
+        from control_plane.quality.join import Logs  # noqa: PLC0415 -- the same
+
         with self._turn:
-            return assess(registry, self._logs, model, label, asked)
+            return assess(registry, Logs(self._predictions, self._feedback), model, label, asked)

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Query, Request
 
 from control_plane.inference.daemons import Daemons
 from control_plane.parameters import time_parameter
-from control_plane.quality.assess import DEFAULT_MATURE, parse_age, span
 from control_plane.quality.desk import QualityDesk
 from control_plane.quality.schemas import LabelsIn, QualityView, ReceiptView, quality_view, receipt_view
+from control_plane.quality.span import DEFAULT_MATURE, parse_age, span
 from control_plane.registry_pool import LentRegistry
 
 _WHEN = "ISO 8601; UTC if it has no offset"

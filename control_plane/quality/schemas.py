@@ -1,12 +1,14 @@
 """What is told and answered about quality, as JSON."""
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
-from control_plane.quality.assess import Quality
 from tidegate_client import Label, Receipt
+
+if TYPE_CHECKING:
+    from control_plane.quality.assess import Quality
 
 
 class LabelIn(BaseModel):
@@ -149,7 +151,7 @@ class QualityView(_View):
     labels: LabelsView
 
 
-def quality_view(quality: Quality) -> QualityView:
+def quality_view(quality: "Quality") -> QualityView:
     """A quality, all of it."""
     found, asked = quality.report, quality.span
     return QualityView(

@@ -168,7 +168,9 @@ def test_labels_by_rest_reach_the_daemons_log(both: Both, truth: Truth) -> None:
         ("version=latest", 422),
         ("from=yesterday", 422),
         ("until=1-2-3", 422),
+        ("until=0001-01-02", 422),
         ("mature=1w", 422),
+        ("mature=999999d", 422),
         ("from=2026-03-02&until=2026-03-01", 422),
     ],
 )

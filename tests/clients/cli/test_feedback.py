@@ -85,15 +85,13 @@ def test_labels_of_every_kind_come_from_every_kind_of_file(
         assert (done.returncode, json.loads(done.stdout)["recorded"]) == (0, 2), (ending, done)
 
 
-def test_refused_rows_are_numbered_over_all_batches_and_ten_are_shown(
-    tidegate: Command, running: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_rows_are_numbered_over_all_batches_and_ten_are_shown(tidegate: Command, running: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("prediction_id,label\n" + "a,yes\n" * 5000 + "a,maybe\n" * 12)
     done = tidegate("feedback", MODEL, "--labels", path, "--address", running.address)
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    assert lines[0] == "2 labels recorded, 4998 duplicate, 12 refused" or lines[0].startswith("1 labels recorded, 4999 duplicate, 12")
+    assert lines[0] == "1 labels recorded, 4999 duplicate, 12 refused"
     assert [line.split(":")[0] for line in lines[1:]] == [f"row {5001 + place}" for place in range(10)]
 
 

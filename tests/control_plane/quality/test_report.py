@@ -9,10 +9,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from control_plane.errors import ParameterError
-from control_plane.quality import assess
-from control_plane.quality.assess import parse_age, span
 from control_plane.quality.join import FOREIGN, NEGATIVE, POSITIVE, UNLABELLED, JoinedRows
 from control_plane.quality.report import report
+from control_plane.quality.span import DEFAULT_SPAN, parse_age, span
 from tests.control_plane.quality.conftest import DAY, NOON
 
 SEED = 3
@@ -102,9 +101,9 @@ def test_other_ages_are_refused(text: str) -> None:
 
 
 def test_thirty_days_are_asked_for_unless_said_otherwise() -> None:
-    assert span(NOON, DAY).start == NOON - assess.DEFAULT_SPAN
+    assert span(NOON, DAY).start == NOON - DEFAULT_SPAN
     assert span(NOON, DAY).mature_before == NOON - DAY
-    assert span(NOON, DAY, end=NOON - DAY).start == NOON - DAY - assess.DEFAULT_SPAN
+    assert span(NOON, DAY, end=NOON - DAY).start == NOON - DAY - DEFAULT_SPAN
     assert span(NOON, DAY, start=NOON - 90 * DAY).end > NOON
     with pytest.raises(ParameterError, match="holds nothing"):
         span(NOON, DAY, start=NOON, end=NOON)
