@@ -63,11 +63,13 @@ class QualityCollector(Collector):
 
     def _refresh(self) -> None:
         started = time.monotonic()
+        found: dict[tuple[str, int], Quality] = {}
         try:
             with self._registries.lend() as registry:
-                self._found = dict(self._judged(registry))
-        except Exception as error:  # noqa: BLE001 -- whatever it was, the next scrape tries again
+                found.update(self._judged(registry))
+        except Exception as error:  # noqa: BLE001 -- whatever it was: what is not known any more is told no more, and tried again
             _log.warning("quality left out", error=str(error))
+        self._found = found
         took = time.monotonic() - started
         self._due = time.monotonic() + max(REFRESH_SECONDS, IDLE_SHARE * took)
 

@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_
 
 from clients.cli.main import main
 from clients.demo.programs import running
+from control_plane.quality.join import LabelCounts, Logs, count_labels
 from control_plane.quality.measures import Outcomes, Scores
 from registry.location import create_registry
 from tests import models
@@ -235,3 +236,17 @@ def test_without_logs_the_flags_that_are_missing_are_named(tmp_path: Path) -> No
             refused = Both(serving, match[0], tmp_path).get(f"/api/v1/models/{MODEL}/quality")
             assert (refused["status"], refused["type"]) == (409, "urn:tidegate:problem:logs-off")
             assert "--prediction-log DIR" in refused["detail"]
+
+
+def test_labels_that_were_acknowledged_outlive_a_daemon_that_is_killed(tmp_path: Path) -> None:
+    registry = create_registry(str(tmp_path / "registry"))
+    models.register_scaled(registry, "scaled", 2.0)
+    registry.promote("scaled", 1, to="production", actor="test", reason="first")
+    (tmp_path / "predictions").mkdir()
+    with daemon(tmp_path, {"registry": str(tmp_path / "registry"), "feedback-log": str(tmp_path / "labels")}) as serving:
+        serving.wait_for("scaled")
+        with Client(serving.address) as client:
+            for number in range(5):
+                assert client.feedback("scaled", [Label(f"{number}", 0.5), Label(f"{number}", "yes", 1)]).recorded == 1
+        serving.program.process.kill()
+    assert count_labels(Logs(tmp_path / "predictions", tmp_path / "labels"), "scaled") == LabelCounts(lines=5, unknown=5)
