@@ -43,7 +43,8 @@ def feedback(
     """Tell the daemon what turned out to be true of rows it predicted.
 
     `row` counts from 0 in the request (0 if left out); `observed` is when it was known, ISO 8601 or seconds since 1970 (now if left out).
-    A file may be sent again: a label that is known already changes nothing. Exit code 1 if any label was refused; the others are kept.
+    A label that is known already changes nothing; with `observed` a file may be sent again even when other labels came since. Exit code 1
+    if any label was refused; the others are kept.
 
     \b
     Example:

@@ -74,12 +74,13 @@ def _read(
     # Imported here: with --control neither DuckDB nor the control plane need be installed.
     from control_plane.errors import ControlPlaneError, ScoreMissingError  # noqa: PLC0415
     from control_plane.quality.assess import assess  # noqa: PLC0415
-    from control_plane.quality.join import Logs  # noqa: PLC0415
+    from control_plane.quality.join import Logs, count_labels  # noqa: PLC0415
     from control_plane.quality.schemas import quality_view  # noqa: PLC0415
 
-    opened = open_registry(where[0], keys=Keys(trusted_keys=where[1]))
+    logs, opened = Logs(*folders), open_registry(where[0], keys=Keys(trusted_keys=where[1]))
     try:
-        found: JsonObject = quality_view(assess(opened, Logs(*folders), model, version, _span(*asked))).model_dump(mode="json")
+        quality = assess(opened, logs, model, version, _span(*asked))
+        found: JsonObject = quality_view(quality, count_labels(logs, model)).model_dump(mode="json")
     except ScoreMissingError as error:
         raise RefusedError(str(error)) from error
     except ControlPlaneError as error:

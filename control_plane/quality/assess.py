@@ -1,4 +1,4 @@
-"""From the name of a model to the quality of one of its versions: which version is meant, and both logs read.
+"""From the name of a model to the quality of one of its versions: which version is meant, and its rows judged.
 
 It brings DuckDB and scipy, so it is imported only where quality is asked for.
 """
@@ -6,7 +6,7 @@ It brings DuckDB and scipy, so it is imported only where quality is asked for.
 from dataclasses import dataclass
 
 from control_plane.errors import ParameterError, ScoreMissingError
-from control_plane.quality.join import LabelCounts, Logs, count_labels, read_rows
+from control_plane.quality.join import Logs, read_rows
 from control_plane.quality.report import Report, report
 from control_plane.quality.span import Span
 from registry import bundle
@@ -18,14 +18,13 @@ from registry.state import ModelState
 
 @dataclass(frozen=True)
 class Quality:
-    """The quality of one version: what it was worth, over which rows, and what its model's feedback log holds."""
+    """The quality of one version: what it was worth, and over which rows."""
 
     model: str
     version: int
     positive: str
     span: Span
     report: Report
-    labels: LabelCounts
 
 
 def assess(registry: Registry, logs: Logs, model: str, label: str, asked: Span) -> Quality:
@@ -41,7 +40,7 @@ def assess(registry: Registry, logs: Logs, model: str, label: str, asked: Span) 
     if signature.positive not in signature.classes:
         raise ScoreMissingError(f"version {version} of {model!r} names no positive class: only the quality of classifiers is told")
     rows = read_rows(logs, model, version, signature, asked.start, asked.end)
-    return Quality(model, version, signature.positive, asked, report(rows, asked.mature_before), count_labels(logs, model))
+    return Quality(model, version, signature.positive, asked, report(rows, asked.mature_before))
 
 
 def _number(state: ModelState, label: str) -> int:

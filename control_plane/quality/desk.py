@@ -10,6 +10,7 @@ from registry.registry import Registry
 
 if TYPE_CHECKING:
     from control_plane.quality.assess import Quality
+    from control_plane.quality.join import LabelCounts, Logs
 
 
 class QualityDesk:
@@ -32,12 +33,23 @@ class QualityDesk:
         Raises:
             LogsOffError: if this control plane was not told where the logs are.
         """
+        from control_plane.quality.assess import assess  # noqa: PLC0415 -- few ask, and it takes seconds and 80 MB
+
+        with self._turn:
+            return assess(registry, self._logs(), model, label, asked)
+
+    def count_labels(self, model: str) -> "LabelCounts":
+        """As `join.count_labels`; raises as `assess`."""
+        from control_plane.quality.join import count_labels  # noqa: PLC0415 -- the same
+
+        with self._turn:
+            return count_labels(self._logs(), model)
+
+    def _logs(self) -> "Logs":
+        from control_plane.quality.join import Logs  # noqa: PLC0415 -- the same
+
         if self._predictions is None:
             raise LogsOffError(
                 "quality is read from the logs: start the control plane with the daemons' --prediction-log DIR and --feedback-log DIR"
             )
-        from control_plane.quality.assess import assess  # noqa: PLC0415 -- few ask, and it takes seconds and 80 MB
-        from control_plane.quality.join import Logs  # noqa: PLC0415 -- the same
-
-        with self._turn:
-            return assess(registry, Logs(self._predictions, self._feedback), model, label, asked)
+        return Logs(self._predictions, self._feedback)

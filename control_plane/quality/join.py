@@ -104,7 +104,7 @@ class LabelCounts:
 
 
 def read_rows(logs: Logs, model: str, version: int, signature: Signature, start: dt.datetime, end: dt.datetime) -> JoinedRows:
-    """The rows that `version` answered from `start` on and before `end`, joined with their labels.
+    """The rows that `version` answered from `start` on and before `end`, joined with the labels that came from the day before `start` on.
 
     Raises:
         ScoreMissingError: if the log has no usable score of the positive class.
@@ -113,7 +113,7 @@ def read_rows(logs: Logs, model: str, version: int, signature: Signature, start:
 
     def read() -> JoinedRows:
         answers = _files(logs.predictions, f"model={_quoted(model)}/version={version}", start.date(), end.date())
-        labels = _files(logs.feedback, f"model={_quoted(model)}")
+        labels = _files(logs.feedback, f"model={_quoted(model)}", _day_before(start))
         if not answers:
             return JoinedRows(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int8))
         with _reading() as connection:
@@ -171,6 +171,11 @@ def _files(root: Path | None, folder: str, first: dt.date = dt.date.min, last: d
     days = (day for day in root.glob(f"{folder}/date=*") if first.isoformat() <= day.name.removeprefix("date=") <= last.isoformat())
     # One that is being written has no such ending yet.
     return sorted(glob.escape(str(path)) for day in days for path in day.glob("*.parquet"))
+
+
+def _day_before(start: dt.datetime) -> dt.date:
+    """The day from which labels of rows asked from `start` on can have come: clocks differ, though not by more than a day."""
+    return dt.date.fromordinal(max(1, start.toordinal() - 1))
 
 
 def _quoted(model: str) -> str:

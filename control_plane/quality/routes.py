@@ -36,7 +36,9 @@ def quality(
 ) -> QualityView:
     """What a version was worth, by the labels that came, and what it should be worth where none has come."""
     start, end = (None if text is None else time_parameter(name, text) for name, text in (("from", since), ("until", until)))
-    return quality_view(_desk(request).assess(registry, model, version, span(datetime.now(UTC), parse_age(mature), start, end)))
+    desk = _desk(request)
+    found = desk.assess(registry, model, version, span(datetime.now(UTC), parse_age(mature), start, end))
+    return quality_view(found, desk.count_labels(model))
 
 
 def _daemons(request: Request) -> Daemons:

@@ -9,6 +9,7 @@ from tidegate_client import Label, Receipt
 
 if TYPE_CHECKING:
     from control_plane.quality.assess import Quality
+    from control_plane.quality.join import LabelCounts
 
 
 class LabelIn(BaseModel):
@@ -30,7 +31,8 @@ class LabelsIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    labels: tuple[LabelIn, ...]
+    labels: Annotated[tuple[LabelIn, ...], Field(max_length=10_000)]
+    """as many as a daemon takes at once"""
 
     def to_sdk(self) -> tuple[Label, ...]:
         """As the client takes them."""
@@ -151,8 +153,8 @@ class QualityView(_View):
     labels: LabelsView
 
 
-def quality_view(quality: "Quality") -> QualityView:
-    """A quality, all of it."""
+def quality_view(quality: "Quality", labels: "LabelCounts") -> QualityView:
+    """A quality, all of it, and the labels of its model."""
     found, asked = quality.report, quality.span
     return QualityView(
         model=quality.model,
@@ -169,7 +171,7 @@ def quality_view(quality: "Quality") -> QualityView:
         foreign=found.foreign,
         repeated=found.repeated,
         early=found.early,
-        labels=LabelsView.model_validate(quality.labels),
+        labels=LabelsView.model_validate(labels),
     )
 
 

@@ -55,7 +55,7 @@ def predict(writer: Writer, version: int) -> None:
 
 
 def label(writer: Writer, version: int) -> None:
-    writer.labels([(f"v{version}", row, outcome) for row, outcome in enumerate(["no", "no", "yes"])])
+    writer.labels([(f"v{version}", row, outcome) for row, outcome in enumerate(["no", "no", "yes"])], received=YESTERDAY)
 
 
 def test_versions_that_answer_production_are_told_and_others_not(collector: QualityCollector, registry: Registry, writer: Writer) -> None:

@@ -138,6 +138,15 @@ def test_rows_are_taken_from_the_start_and_before_the_end(writer: Writer) -> Non
     assert len(read_rows(writer.logs, MODEL, 1, signature(), NOON, dt.datetime.max.replace(tzinfo=dt.UTC)).asked) == 4
 
 
+def test_labels_are_looked_for_from_the_day_before_the_start(writer: Writer) -> None:
+    writer.predict("a", [0.5, 0.5])
+    writer.label("a", "yes", row=0, received=NOON - DAY)
+    writer.label("a", "yes", row=1, received=NOON - 2 * DAY)
+    assert read_rows(writer.logs, MODEL, 1, signature(), NOON, FAR_AHEAD).outcome.tolist() == [POSITIVE, UNLABELLED]
+    earliest = dt.datetime.min.replace(tzinfo=dt.UTC)
+    assert read_rows(writer.logs, MODEL, 1, signature(), earliest, FAR_AHEAD).outcome.tolist() == [POSITIVE, POSITIVE]
+
+
 def test_probabilities_in_one_tensor_are_read_by_the_place_of_the_class(writer: Writer) -> None:
     made = signature(named=False, classes=("a", "b", "c"))
     writer.predict("a", [0.25, 0.5], made=made)
