@@ -21,6 +21,8 @@ from server.service import MONITORING, Call
 from tidegate_protos import monitoring_pb2 as monitoring
 
 RECORDED, DUPLICATE, REFUSED, FAILED = RESULTS = ("recorded", "duplicate", "refused", "failed")
+MAX_BYTES = 4 << 20
+"""Of one call: protobuf holds the interpreter while it reads one, a tenth of a second for as many labels as fit."""
 MAX_REFUSALS = 100
 """So many reasons are told in one answer."""
 
@@ -58,6 +60,8 @@ class Feedback:
             return MappingProxyType(none | self._counts)
 
     def _record(self, data: bytes) -> bytes:
+        if len(data) > MAX_BYTES:
+            raise InputMismatchError(f"{len(data)} bytes of labels in one call; expected at most {MAX_BYTES}")
         request = parse(monitoring.RecordFeedbackRequest, data)
         known = request.model if request.model in self._table.models else ""
         try:

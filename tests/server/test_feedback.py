@@ -156,6 +156,14 @@ def test_nothing_is_kept_where_it_cannot_be_judged(log: FeedbackLog, tmp_path: P
     assert counted(to) == {("", "refused"): 1, ("loading", "refused"): 1, ("m", "refused"): MAX_LABELS + 1}
 
 
+def test_a_call_too_large_to_be_read_quickly_is_not_read(log: FeedbackLog) -> None:
+    call = feedback(log, m=served(("no", "yes"))).calls()["/tidegate.v1.MonitoringService/RecordFeedback"]
+    with pytest.raises(InputMismatchError, match="expected at most 4194304"):
+        call(b"\x12\x00" * (2 << 20) + b"\x12\x00")
+    with pytest.raises(InputMismatchError, match="2097152 labels"):
+        call(b"\x12\x00" * (2 << 20))
+
+
 def test_without_a_log_the_flag_that_is_missing_is_named() -> None:
     to = feedback(None, m=served(("no", "yes")))
     with pytest.raises(FeedbackOffError, match="--feedback-log DIR"):
