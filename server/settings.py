@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     """File with the key of those hashes, at least 16 bytes"""
     drift_features: int = Field(default=100, ge=0)
     """Inputs of a version whose drift is among the metrics, the most important ones; all are counted and judged"""
+    feedback_log: Path | None = None
+    """Folder of the feedback log; without one labels are refused"""
     tracing: str | None = None
     """Where spans are sent by OTLP over gRPC, e.g. http://127.0.0.1:4317; without it there are none"""
     tracing_share: float = Field(default=0.01, ge=0, le=1)
