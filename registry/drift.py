@@ -4,10 +4,10 @@ Neither the bins (`profile`) nor the counting (the daemon) live here, and nothin
 persist is for whoever keeps windows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from functools import cache, partial
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 Kind: TypeAlias = Literal["numeric", "categorical"]
+Shares: TypeAlias = NDArray[np.float64]
 
 PSI_BINS = 10
 SMOOTHING = 0.5
@@ -51,37 +52,34 @@ class FeatureDrift:
         return self.rows >= self.limits.min_rows and self.psi >= self.limits.psi_warn
 
 
-def psi(observed: Counts, reference: Counts) -> float:
-    """Population stability index of two counts [bins] in the same bins, smoothed; 0.0 if either side has no rows."""
-    if not np.sum(observed) or not np.sum(reference):
-        return 0.0
-    return divergence(_smoothed(reference), _smoothed(observed))
+def psi(observed: Counts, reference: Counts) -> Shares:
+    """Population stability index of counts [..., bins] in the same bins, smoothed: [...]; 0.0 where either side has no rows."""
+    index = divergence(_smoothed(reference), _smoothed(observed))
+    return np.where(_both(observed, reference), index, 0.0)
 
 
-def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """Symmetric relative entropy of two distributions [bins] without zeros: `sum (q-p) ln(q/p)`, in nats."""
-    return float(np.sum((q - p) * np.log(q / p)))
+def divergence(p: Shares, q: Shares) -> Shares:
+    """Symmetric relative entropy of distributions [..., bins] without zeros: `sum (q-p) ln(q/p)`, in nats: [...]."""
+    return np.asarray(np.sum((q - p) * np.log(q / p), axis=-1))
 
 
-def ks(observed: Counts, reference: Counts) -> float:
-    """Largest difference of the distribution functions at the bin edges, for counts [bins] of a numeric feature.
+def ks(observed: Counts, reference: Counts) -> Shares:
+    """Largest difference of the distribution functions at the bin edges, for counts [..., bins] of numeric features: [...].
 
     The last bin, `missing`, is left out. At most the largest reference bin share below the statistic of the values themselves;
-    0.0 if either side has no value.
+    0.0 where either side has no value.
     """
-    ours, theirs = np.cumsum(observed[:-1]), np.cumsum(reference[:-1])
-    if not ours[-1] or not theirs[-1]:
-        return 0.0
-    return float(np.max(np.abs(ours / ours[-1] - theirs / theirs[-1])))
+    ours, theirs = observed[..., :-1], reference[..., :-1]
+    return np.where(_both(ours, theirs), np.abs(_cumulative(ours) - _cumulative(theirs)).max(axis=-1), 0.0)
 
 
 def merged(feature: Feature, counts: Counts) -> Counts:
-    """Counts [bins] in the bins PSI is computed on: for a numeric feature at most ten, made by adding neighbours, and `missing`."""
-    values = len(counts) - 1
+    """Counts [..., bins] in the bins PSI is computed on: for a numeric feature at most ten, made by adding neighbours, and `missing`."""
+    values = counts.shape[-1] - 1
     if not isinstance(feature, NumericFeature) or values <= PSI_BINS:
         return counts
     starts = np.unique(-(-np.arange(PSI_BINS) * values // PSI_BINS))
-    return np.append(np.add.reduceat(counts[:-1], starts), counts[-1])
+    return np.concatenate([np.add.reduceat(counts[..., :-1], starts, axis=-1), counts[..., -1:]], axis=-1)
 
 
 def evaluate(profile: Profile, observed: Sequence[Counts]) -> tuple[FeatureDrift, ...]:
@@ -91,17 +89,19 @@ def evaluate(profile: Profile, observed: Sequence[Counts]) -> tuple[FeatureDrift
         FormatError: if the counts do not fit the bins of the profile.
     """
     features = profile.features
-    if [len(feature.bins) for feature in features] != [len(counts) for counts in observed]:
+    if [len(feature.reference) for feature in features] != [len(counts) for counts in observed]:
         raise FormatError("the counts do not fit the bins of the profile: they belong to another version")
-    cases = [
-        (feature, np.asarray(counts, np.int64), np.asarray(feature.reference, np.int64))
-        for feature, counts in zip(features, observed, strict=True)
-    ]
-    adjusted = benjamini_hochberg(np.asarray([_p_value(*case) for case in cases], np.float64))
-    return tuple(_judge(*case, float(p), profile.limits) for case, p in zip(cases, adjusted, strict=True))
+    found: dict[int, _Comparison] = {}
+    for places in _alike(features):
+        ours = np.asarray([observed[place] for place in places], np.int64)
+        theirs = np.asarray([features[place].reference for place in places], np.int64)
+        found |= zip(places, _compare(features[places[0]], ours, theirs), strict=True)
+    comparisons = [found[place] for place in range(len(features))]
+    adjusted = benjamini_hochberg(np.asarray([comparison.p_value for comparison in comparisons], np.float64))
+    return tuple(map(partial(_judge, profile.limits), features, observed, comparisons, adjusted.tolist()))
 
 
-def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def benjamini_hochberg(p: Shares) -> Shares:
     """Adjusted p-values [n]: rejecting those below a rate keeps the expected share of false rejections below it."""
     order = np.argsort(p)[::-1]
     steps = p[order] * len(p) / np.arange(len(p), 0, -1)
@@ -110,55 +110,82 @@ def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def _judge(feature: Feature, observed: Counts, reference: Counts, p_value: float, limits: Limits) -> FeatureDrift:
-    numeric = isinstance(feature, NumericFeature)
-    index = psi(merged(feature, observed), merged(feature, reference))
-    distance = ks(observed, reference) if numeric else None
-    rows = int(observed.sum())
-    effect = index >= limits.psi or (distance is not None and distance >= limits.ks)
+class _Comparison(NamedTuple):
+    """Of one feature: what `FeatureDrift` says of it, before the p-value is adjusted."""
+
+    rows: int
+    psi: float
+    ks: float | None
+    p_value: float
+
+
+def _alike(features: Sequence[Feature]) -> Iterable[list[int]]:
+    """Places of the features that have the same kind and number of bins: what is compared in one step."""
+    groups: dict[tuple[type, int], list[int]] = {}
+    for place, feature in enumerate(features):
+        groups.setdefault((type(feature), len(feature.reference)), []).append(place)
+    return groups.values()
+
+
+def _compare(feature: Feature, observed: Counts, reference: Counts) -> Iterable[_Comparison]:
+    """Compare counts [features, bins] of features that are like `feature` in kind and number of bins."""
+    index, p = _psi_test(merged(feature, observed), merged(feature, reference))
+    distance: list[float] | list[None] = [None] * len(p)
+    if isinstance(feature, NumericFeature):
+        distances, p_ks = _ks_test(observed, reference)
+        # Bonferroni over the two tests of one feature.
+        distance, p = distances.tolist(), np.minimum(1.0, 2 * np.minimum(p, p_ks))
+    return map(_Comparison, observed.sum(axis=-1).tolist(), index.tolist(), distance, p.tolist())
+
+
+def _psi_test(observed: Counts, reference: Counts) -> tuple[Shares, Shares]:
+    # Without drift PSI is distributed as (1/N + 1/M) chi2(bins - 1): Yurdakul 2018, "Statistical properties of population stability index".
+    index = psi(observed, reference)
+    p = _special().chdtrc(observed.shape[-1] - 1, index * _effective_rows(observed, reference))
+    return index, np.where(_both(observed, reference), p, 1.0)
+
+
+def _ks_test(observed: Counts, reference: Counts) -> tuple[Shares, Shares]:
+    # Kolmogorov's limit; binning can only lower the statistic, so this errs towards no alarm.
+    distance = ks(observed, reference)
+    return distance, _special().kolmogorov(np.sqrt(_effective_rows(observed[..., :-1], reference[..., :-1])) * distance)
+
+
+def _judge(limits: Limits, feature: Feature, observed: Counts, found: _Comparison, p_value: float) -> FeatureDrift:
+    effect = found.psi >= limits.psi or (found.ks is not None and found.ks >= limits.ks)
     return FeatureDrift(
         name=feature.name,
-        kind="numeric" if numeric else "categorical",
+        kind="numeric" if isinstance(feature, NumericFeature) else "categorical",
         bins=feature.bins,
         observed=tuple(observed.tolist()),
-        reference=tuple(reference.tolist()),
-        rows=rows,
-        psi=index,
-        ks=distance,
+        reference=feature.reference,
+        rows=found.rows,
+        psi=found.psi,
+        ks=found.ks,
         p_value=p_value,
-        drifted=effect and p_value < limits.false_discovery_rate and rows >= limits.min_rows,
+        drifted=effect and p_value < limits.false_discovery_rate and found.rows >= limits.min_rows,
         limits=limits,
     )
 
 
-def _p_value(feature: Feature, observed: Counts, reference: Counts) -> float:
-    tests = [_p_psi(merged(feature, observed), merged(feature, reference))]
-    if isinstance(feature, NumericFeature):
-        tests.append(_p_ks(observed, reference))
-    # Bonferroni over the tests of one feature: 2 min(p_psi, p_ks), or the one there is.
-    return min(1.0, len(tests) * min(tests))
+def _both(observed: Counts, reference: Counts) -> NDArray[np.bool_]:
+    return np.logical_and(observed.any(axis=-1), reference.any(axis=-1))
 
 
-def _p_psi(observed: Counts, reference: Counts) -> float:
-    # Without drift PSI is distributed as (1/N + 1/M) chi2(bins - 1): Yurdakul 2018, "Statistical properties of population stability index".
-    rows, rows_reference = int(observed.sum()), int(reference.sum())
-    if not rows or not rows_reference:
-        return 1.0
-    scale = 1 / rows + 1 / rows_reference
-    return float(_special().chdtrc(len(observed) - 1, psi(observed, reference) / scale))
+def _effective_rows(observed: Counts, reference: Counts) -> Shares:
+    """`1 / (1/N + 1/M)` for counts [..., bins] of N and M rows; 0 where there are none. In floats: the product of two counts overflows."""
+    ours, theirs = observed.sum(axis=-1).astype(np.float64), reference.sum(axis=-1).astype(np.float64)
+    return np.asarray(ours * theirs / np.maximum(ours + theirs, 1.0))
 
 
-def _p_ks(observed: Counts, reference: Counts) -> float:
-    # Kolmogorov's limit; binning can only lower the statistic, so this errs towards no alarm.
-    rows, rows_reference = int(observed[:-1].sum()), int(reference[:-1].sum())
-    if not rows or not rows_reference:
-        return 1.0
-    return float(_special().kolmogorov(np.sqrt(rows * rows_reference / (rows + rows_reference)) * ks(observed, reference)))
+def _cumulative(counts: Counts) -> Shares:
+    sums = counts.cumsum(axis=-1)
+    return np.asarray(sums / np.maximum(sums[..., -1:], 1))
 
 
-def _smoothed(counts: Counts) -> NDArray[np.float64]:
-    smoothed = counts.astype(np.float64) + SMOOTHING
-    return smoothed / np.float64(smoothed.sum())
+def _smoothed(counts: Counts) -> Shares:
+    smoothed = counts + SMOOTHING
+    return np.asarray(smoothed / smoothed.sum(axis=-1, keepdims=True))
 
 
 @cache

@@ -7,6 +7,7 @@ counts, and when, is the daemon's business. Counts in the same bins add: over ba
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -40,7 +41,7 @@ class NumericFeature:
     edges: tuple[float, ...]
     reference: tuple[int, ...]
 
-    @property
+    @cached_property
     def bins(self) -> tuple[str, ...]:
         """The name of every bin: its upper edge, then `missing`."""
         return (*(f"{edge:.9g}" for edge in self.edges), "inf", MISSING)
@@ -63,7 +64,7 @@ class CategoricalFeature:
     values: tuple[str, ...]
     reference: tuple[int, ...]
 
-    @property
+    @cached_property
     def bins(self) -> tuple[str, ...]:
         """The name of every bin; a value is prefixed by `=`, so that none is taken for `other` or `missing`."""
         return (*(f"={value}" for value in self.values), OTHER, MISSING)

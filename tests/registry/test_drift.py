@@ -107,6 +107,28 @@ def test_every_count_has_a_verdict_without_nan(profile: Profile, data: st.DataOb
         assert not drift.drifted or drift.rows >= profile.limits.min_rows
 
 
+@given(profiles(), st.data())
+def test_all_features_at_once_give_what_each_gives_by_itself(profile: Profile, data: st.DataObject) -> None:
+    observed = [data.draw(counts_of(len(feature.bins))) for feature in profile.features]
+    p_values = []
+    for drift, feature, counts in zip(evaluate(profile, observed), profile.features, observed, strict=True):
+        reference = np.asarray(feature.reference)
+        p, q = merged(feature, reference) + 0.5, merged(feature, counts) + 0.5
+        rows = counts.sum() and reference.sum() and 1 / (1 / counts.sum() + 1 / reference.sum())
+        index = float(stats.entropy(p, q) + stats.entropy(q, p)) if rows else 0.0
+        assert drift.psi == pytest.approx(index, rel=1e-9, abs=1e-12)
+        tests = [stats.chi2.sf(index * rows, len(p) - 1) if rows else 1.0]
+        if isinstance(feature, NumericFeature):
+            ours, theirs = np.cumsum(counts[:-1]), np.cumsum(reference[:-1])
+            values = ours[-1] and theirs[-1] and 1 / (1 / ours[-1] + 1 / theirs[-1])
+            distance = float(np.abs(ours / ours[-1] - theirs / theirs[-1]).max()) if values else 0.0
+            assert drift.ks == pytest.approx(distance, abs=1e-12)
+            tests.append(stats.kstwobign.sf(np.sqrt(values) * distance))
+        p_values.append(min(1.0, len(tests) * min(tests)))
+    adjusted: list[float] = list(stats.false_discovery_control(p_values)) if p_values else []
+    assert [drift.p_value for drift in evaluate(profile, observed)] == pytest.approx(adjusted, rel=1e-6, abs=1e-12)
+
+
 def test_no_rows_are_no_drift() -> None:
     profile = normal_profile(np.random.default_rng(2), 3)
     for drift in evaluate(profile, [np.zeros(len(feature.bins), np.int64) for feature in profile.features]):
