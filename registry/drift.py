@@ -24,14 +24,16 @@ Shares: TypeAlias = NDArray[np.float64]
 
 PSI_BINS = 10
 SMOOTHING = 0.5
+RARE = 5
 
 
 @dataclass(frozen=True)
 class FeatureDrift:
     """What the observed rows of one feature say against its reference.
 
-    `observed` and `reference` are counts in `bins` (the last is `missing`); `ks` is None for a categorical feature; `p_value` is
-    adjusted for the number of features; `drifted` judges these rows alone, by `limits`.
+    `observed` and `reference` are counts in `bins` (the last is `missing`); `psi` is the plain index, `excess` what is left of it when
+    its mean without drift is taken away, which is what `limits` judge; `ks` is None for a categorical feature; `p_value` is adjusted
+    for the number of features; `drifted` judges these rows alone.
     """
 
     name: str
@@ -41,6 +43,7 @@ class FeatureDrift:
     reference: tuple[int, ...]
     rows: int
     psi: float
+    excess: float
     ks: float | None
     p_value: float
     drifted: bool
@@ -48,8 +51,9 @@ class FeatureDrift:
 
     @property
     def warned(self) -> bool:
-        """Whether the index is worth a look, drifted or not."""
-        return self.rows >= self.limits.min_rows and self.psi >= self.limits.psi_warn
+        """Whether the change is no chance and worth a look, drifted or not."""
+        limits = self.limits
+        return self.excess >= limits.psi_warn and self.p_value < limits.false_discovery_rate and self.rows >= limits.min_rows
 
 
 def psi(observed: Counts, reference: Counts) -> Shares:
@@ -70,7 +74,7 @@ def ks(observed: Counts, reference: Counts) -> Shares:
     0.0 where either side has no value.
     """
     ours, theirs = observed[..., :-1], reference[..., :-1]
-    return np.where(_both(ours, theirs), np.abs(_cumulative(ours) - _cumulative(theirs)).max(axis=-1), 0.0)
+    return np.where(_both(ours, theirs), np.abs(_distribution(ours) - _distribution(theirs)).max(axis=-1), 0.0)
 
 
 def merged(feature: Feature, counts: Counts) -> Counts:
@@ -115,6 +119,7 @@ class _Comparison(NamedTuple):
 
     rows: int
     psi: float
+    excess: float
     ks: float | None
     p_value: float
 
@@ -129,30 +134,58 @@ def _alike(features: Sequence[Feature]) -> Iterable[list[int]]:
 
 def _compare(feature: Feature, observed: Counts, reference: Counts) -> Iterable[_Comparison]:
     """Compare counts [features, bins] of features that are like `feature` in kind and number of bins."""
-    index, p = _psi_test(merged(feature, observed), merged(feature, reference))
-    distance: list[float] | list[None] = [None] * len(p)
+    ours, theirs = merged(feature, observed), merged(feature, reference)
+    index = psi(ours, theirs)
+    excess = np.maximum(0.0, index - _psi_by_chance(ours, theirs))
+    rare = _rare(ours, theirs)
+    tests = [_p_chi2(np.where(rare, 0, ours), np.where(rare, 0, theirs)), _p_rare(ours, theirs, rare)]
+    distance: list[float] | list[None] = [None] * len(index)
     if isinstance(feature, NumericFeature):
-        distances, p_ks = _ks_test(observed, reference)
-        # Bonferroni over the two tests of one feature.
-        distance, p = distances.tolist(), np.minimum(1.0, 2 * np.minimum(p, p_ks))
-    return map(_Comparison, observed.sum(axis=-1).tolist(), index.tolist(), distance, p.tolist())
+        tests.append(_p_ks(observed, reference))
+        distance = ks(observed, reference).tolist()
+    # Bonferroni over the tests of one feature.
+    p = np.where(_both(observed, reference), np.minimum(1.0, len(tests) * np.min(tests, axis=0)), 1.0)
+    return map(_Comparison, observed.sum(axis=-1).tolist(), index.tolist(), excess.tolist(), distance, p.tolist())
 
 
-def _psi_test(observed: Counts, reference: Counts) -> tuple[Shares, Shares]:
+def _psi_by_chance(observed: Counts, reference: Counts) -> Shares:
     # Without drift PSI is distributed as (1/N + 1/M) chi2(bins - 1): Yurdakul 2018, "Statistical properties of population stability index".
-    index = psi(observed, reference)
-    p = _special().chdtrc(observed.shape[-1] - 1, index * _effective_rows(observed, reference))
-    return index, np.where(_both(observed, reference), p, 1.0)
+    # This is its mean, over the bins that hold a row; one row on each side is half an effective one.
+    seen = np.count_nonzero(observed + reference, axis=-1)
+    return np.asarray(np.maximum(seen - 1, 0) / np.maximum(_effective_rows(observed, reference), 0.5))
 
 
-def _ks_test(observed: Counts, reference: Counts) -> tuple[Shares, Shares]:
+def _rare(observed: Counts, reference: Counts) -> NDArray[np.bool_]:
+    """Which bins [..., bins] would hold under five rows of the smaller side if nothing drifted: too few for chi2 (Cochran 1954)."""
+    rows, rows_reference = _rows(observed)[..., np.newaxis], _rows(reference)[..., np.newaxis]
+    return np.asarray((observed + reference) * np.minimum(rows, rows_reference) < RARE * (rows + rows_reference))
+
+
+def _p_chi2(observed: Counts, reference: Counts) -> Shares:
+    # Pearson's test of homogeneity. To first order its statistic is PSI / (1/N + 1/M), but it keeps to chi2 where a bin is almost empty.
+    total = observed + reference
+    squares = (_shares(observed) - _shares(reference)) ** 2 / np.maximum(total, 1)
+    freedom = np.count_nonzero(total, axis=-1) - 1
+    p = _special().chdtrc(np.maximum(freedom, 1), squares.sum(axis=-1) * _rows(observed) * _rows(reference))
+    return np.where(freedom > 0, p, 1.0)
+
+
+def _p_rare(observed: Counts, reference: Counts, rare: NDArray[np.bool_]) -> Shares:
+    # Without drift a row of the rare bins is an observed one as often as any row: binomial, and exact enough for very few of them.
+    ours, theirs = np.sum(observed, axis=-1, where=rare), np.sum(reference, axis=-1, where=rare)
+    share = _rows(observed) / np.maximum(_rows(observed) + _rows(reference), 1.0)
+    as_many, as_few = _special().betainc(ours, theirs + 1, share), _special().betainc(theirs, ours + 1, 1 - share)
+    return np.asarray(np.minimum(1.0, 2 * np.minimum(as_many, as_few)))
+
+
+def _p_ks(observed: Counts, reference: Counts) -> Shares:
     # Kolmogorov's limit; binning can only lower the statistic, so this errs towards no alarm.
-    distance = ks(observed, reference)
-    return distance, _special().kolmogorov(np.sqrt(_effective_rows(observed[..., :-1], reference[..., :-1])) * distance)
+    rows = _effective_rows(observed[..., :-1], reference[..., :-1])
+    return np.asarray(_special().kolmogorov(np.sqrt(rows) * ks(observed, reference)))
 
 
 def _judge(limits: Limits, feature: Feature, observed: Counts, found: _Comparison, p_value: float) -> FeatureDrift:
-    effect = found.psi >= limits.psi or (found.ks is not None and found.ks >= limits.ks)
+    effect = found.excess >= limits.psi or (found.ks is not None and found.ks >= limits.ks)
     return FeatureDrift(
         name=feature.name,
         kind="numeric" if isinstance(feature, NumericFeature) else "categorical",
@@ -161,6 +194,7 @@ def _judge(limits: Limits, feature: Feature, observed: Counts, found: _Compariso
         reference=feature.reference,
         rows=found.rows,
         psi=found.psi,
+        excess=found.excess,
         ks=found.ks,
         p_value=p_value,
         drifted=effect and p_value < limits.false_discovery_rate and found.rows >= limits.min_rows,
@@ -172,13 +206,21 @@ def _both(observed: Counts, reference: Counts) -> NDArray[np.bool_]:
     return np.logical_and(observed.any(axis=-1), reference.any(axis=-1))
 
 
+def _rows(counts: Counts) -> Shares:
+    """Rows of counts [..., bins], as floats: the product of two of them would overflow."""
+    return np.asarray(counts.sum(axis=-1), np.float64)
+
+
 def _effective_rows(observed: Counts, reference: Counts) -> Shares:
-    """`1 / (1/N + 1/M)` for counts [..., bins] of N and M rows; 0 where there are none. In floats: the product of two counts overflows."""
-    ours, theirs = observed.sum(axis=-1).astype(np.float64), reference.sum(axis=-1).astype(np.float64)
-    return np.asarray(ours * theirs / np.maximum(ours + theirs, 1.0))
+    """`1 / (1/N + 1/M)` for counts [..., bins] of N and M rows; 0 where there are none."""
+    return np.asarray(_rows(observed) / np.maximum(_rows(observed) + _rows(reference), 1.0) * _rows(reference))
 
 
-def _cumulative(counts: Counts) -> Shares:
+def _shares(counts: Counts) -> Shares:
+    return np.asarray(counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1))
+
+
+def _distribution(counts: Counts) -> Shares:
     sums = counts.cumsum(axis=-1)
     return np.asarray(sums / np.maximum(sums[..., -1:], 1))
 
