@@ -25,15 +25,18 @@ Shares: TypeAlias = NDArray[np.float64]
 PSI_BINS = 10
 SMOOTHING = 0.5
 RARE = 5
+"""Rows that a bin would hold without drift, on the smaller side, below which chi2 is no good approximation"""
+SETTLED = 10
+"""Reference rows of a value below which its share is not known well enough to be held against later rows"""
 
 
 @dataclass(frozen=True)
 class FeatureDrift:
     """What the observed rows of one feature say against its reference.
 
-    `observed` and `reference` are counts in `bins` (the last is `missing`); `psi` is the plain index, `excess` what is left of it when
-    its mean without drift is taken away, which is what `limits` judge; `ks` is None for a categorical feature; `p_value` is adjusted
-    for the number of features; `drifted` judges these rows alone.
+    `observed` and `reference` are counts in `bins` (the last is `missing`); `psi` is the plain index, `excess` what the limits judge:
+    the index of the bins that the reference has enough rows of, less its mean without drift; `ks` is None for a categorical feature;
+    `p_value` is adjusted for the number of features; `drifted` judges these rows alone.
     """
 
     name: str
@@ -58,8 +61,7 @@ class FeatureDrift:
 
 def psi(observed: Counts, reference: Counts) -> Shares:
     """Population stability index of counts [..., bins] in the same bins, smoothed: [...]; 0.0 where either side has no rows."""
-    index = divergence(_smoothed(reference), _smoothed(observed))
-    return np.where(_both(observed, reference), index, 0.0)
+    return np.where(_both(observed, reference), divergence(_smoothed(reference, SMOOTHING), _smoothed(observed, SMOOTHING)), 0.0)
 
 
 def divergence(p: Shares, q: Shares) -> Shares:
@@ -136,7 +138,9 @@ def _compare(feature: Feature, observed: Counts, reference: Counts) -> Iterable[
     """Compare counts [features, bins] of features that are like `feature` in kind and number of bins."""
     ours, theirs = merged(feature, observed), merged(feature, reference)
     index = psi(ours, theirs)
-    excess = np.maximum(0.0, index - _psi_by_chance(ours, theirs))
+    if not isinstance(feature, NumericFeature):
+        ours, theirs = _settled(ours, theirs)
+    excess = _excess(ours, theirs)
     rare = _rare(ours, theirs)
     tests = [_p_chi2(np.where(rare, 0, ours), np.where(rare, 0, theirs)), _p_rare(ours, theirs, rare)]
     distance: list[float] | list[None] = [None] * len(index)
@@ -148,15 +152,33 @@ def _compare(feature: Feature, observed: Counts, reference: Counts) -> Iterable[
     return map(_Comparison, observed.sum(axis=-1).tolist(), index.tolist(), excess.tolist(), distance, p.tolist())
 
 
-def _psi_by_chance(observed: Counts, reference: Counts) -> Shares:
+def _settled(observed: Counts, reference: Counts) -> tuple[Counts, Counts]:
+    """Both, with `other` in place of the values that the reference holds too few rows of.
+
+    Values have bins because the reference holds more of them than of others, and where they are few that is luck: later rows would
+    hold fewer of them and more of `other`, and seem to have drifted.
+    """
+    few = reference[..., :-2] < SETTLED
+    return _moved(observed, few), _moved(reference, few)
+
+
+def _moved(counts: Counts, few: NDArray[np.bool_]) -> Counts:
+    values, other = counts[..., :-2], counts[..., -2:-1] + np.sum(counts[..., :-2], axis=-1, where=few, keepdims=True)
+    return np.concatenate([np.where(few, 0, values), other, counts[..., -1:]], axis=-1)
+
+
+def _excess(observed: Counts, reference: Counts) -> Shares:
+    """PSI less its mean without drift, over the bins that hold a row: smoothing of the others would be an index by itself."""
+    held = np.logical_or(observed, reference)
+    p, q = (np.where(held, _smoothed(counts, SMOOTHING * held), 1.0) for counts in (reference, observed))
     # Without drift PSI is distributed as (1/N + 1/M) chi2(bins - 1): Yurdakul 2018, "Statistical properties of population stability index".
-    # This is its mean, over the bins that hold a row; one row on each side is half an effective one.
-    seen = np.count_nonzero(observed + reference, axis=-1)
-    return np.asarray(np.maximum(seen - 1, 0) / np.maximum(_effective_rows(observed, reference), 0.5))
+    # One row on each side is half an effective row.
+    by_chance = np.maximum(held.sum(axis=-1) - 1, 0) / np.maximum(_effective_rows(observed, reference), 0.5)
+    return np.where(_both(observed, reference), np.maximum(0.0, divergence(p, q) - by_chance), 0.0)
 
 
 def _rare(observed: Counts, reference: Counts) -> NDArray[np.bool_]:
-    """Which bins [..., bins] would hold under five rows of the smaller side if nothing drifted: too few for chi2 (Cochran 1954)."""
+    """Which bins [..., bins] would hold under `RARE` rows of the smaller side if nothing drifted (Cochran 1954)."""
     rows, rows_reference = _rows(observed)[..., np.newaxis], _rows(reference)[..., np.newaxis]
     return np.asarray((observed + reference) * np.minimum(rows, rows_reference) < RARE * (rows + rows_reference))
 
@@ -225,9 +247,9 @@ def _distribution(counts: Counts) -> Shares:
     return np.asarray(sums / np.maximum(sums[..., -1:], 1))
 
 
-def _smoothed(counts: Counts) -> Shares:
-    smoothed = counts + SMOOTHING
-    return np.asarray(smoothed / smoothed.sum(axis=-1, keepdims=True))
+def _smoothed(counts: Counts, by: float | Shares) -> Shares:
+    smoothed = counts + by
+    return np.asarray(smoothed / np.maximum(smoothed.sum(axis=-1, keepdims=True), SMOOTHING))
 
 
 @cache
