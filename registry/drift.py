@@ -1,13 +1,13 @@
-"""What counts in the bins of a profile say: PSI, KS, their p-values, and whether a feature drifted. Pure functions of integers.
+"""What counts in the bins of a profile say: PSI, KS, and whether a feature drifted. Pure functions of integers.
 
-Neither the bins (`profile`) nor the counting (the daemon) live here, and nothing remembers an earlier window: that a drift has to
-persist is for whoever keeps windows.
+Neither the bins (`profile`), the p-values (`significance`) nor the counting (the daemon) live here, and nothing remembers an earlier
+window: that a drift has to persist is for whoever keeps windows.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from functools import partial
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,12 @@ from numpy.typing import NDArray
 from registry.drift_limits import DEFAULT_LIMITS, Limits
 from registry.errors import FormatError
 from registry.profile import Counts, Feature, NumericFeature, Profile
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from registry.significance import Shares, benjamini_hochberg, effective_rows, p_bins, p_distance
 
 Kind: TypeAlias = Literal["numeric", "categorical"]
-Shares: TypeAlias = NDArray[np.float64]
 
 PSI_BINS = 10
 SMOOTHING = 0.5
-RARE = 5
-"""Rows that a bin would hold without drift, on the smaller side, below which chi2 is no good approximation"""
 SETTLED = 10
 """Reference rows of a value below which its share is not known well enough to be held against later rows"""
 
@@ -107,15 +102,6 @@ def evaluate(profile: Profile, observed: Sequence[Counts]) -> tuple[FeatureDrift
     return tuple(map(partial(_judge, profile.limits), features, observed, comparisons, adjusted.tolist()))
 
 
-def benjamini_hochberg(p: Shares) -> Shares:
-    """Adjusted p-values [n]: rejecting those below a rate keeps the expected share of false rejections below it."""
-    order = np.argsort(p)[::-1]
-    steps = p[order] * len(p) / np.arange(len(p), 0, -1)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(steps))
-    return adjusted
-
-
 class _Comparison(NamedTuple):
     """Of one feature: what `FeatureDrift` says of it, before the p-value is adjusted."""
 
@@ -141,12 +127,12 @@ def _compare(feature: Feature, observed: Counts, reference: Counts) -> Iterable[
     if not isinstance(feature, NumericFeature):
         ours, theirs = _settled(ours, theirs)
     excess = _excess(ours, theirs)
-    rare = _rare(ours, theirs)
-    tests = [_p_chi2(np.where(rare, 0, ours), np.where(rare, 0, theirs)), _p_rare(ours, theirs, rare)]
+    tests = [*p_bins(ours, theirs)]
     distance: list[float] | list[None] = [None] * len(index)
     if isinstance(feature, NumericFeature):
-        tests.append(_p_ks(observed, reference))
-        distance = ks(observed, reference).tolist()
+        distances = ks(observed, reference)
+        tests.append(p_distance(distances, observed[..., :-1], reference[..., :-1]))
+        distance = distances.tolist()
     # Bonferroni over the tests of one feature.
     p = np.where(_both(observed, reference), np.minimum(1.0, len(tests) * np.min(tests, axis=0)), 1.0)
     return map(_Comparison, observed.sum(axis=-1).tolist(), index.tolist(), excess.tolist(), distance, p.tolist())
@@ -173,37 +159,8 @@ def _excess(observed: Counts, reference: Counts) -> Shares:
     p, q = (np.where(held, _smoothed(counts, SMOOTHING * held), 1.0) for counts in (reference, observed))
     # Without drift PSI is distributed as (1/N + 1/M) chi2(bins - 1): Yurdakul 2018, "Statistical properties of population stability index".
     # One row on each side is half an effective row.
-    by_chance = np.maximum(held.sum(axis=-1) - 1, 0) / np.maximum(_effective_rows(observed, reference), 0.5)
+    by_chance = np.maximum(held.sum(axis=-1) - 1, 0) / np.maximum(effective_rows(observed, reference), 0.5)
     return np.where(_both(observed, reference), np.maximum(0.0, divergence(p, q) - by_chance), 0.0)
-
-
-def _rare(observed: Counts, reference: Counts) -> NDArray[np.bool_]:
-    """Which bins [..., bins] would hold under `RARE` rows of the smaller side if nothing drifted (Cochran 1954)."""
-    rows, rows_reference = _rows(observed)[..., np.newaxis], _rows(reference)[..., np.newaxis]
-    return np.asarray((observed + reference) * np.minimum(rows, rows_reference) < RARE * (rows + rows_reference))
-
-
-def _p_chi2(observed: Counts, reference: Counts) -> Shares:
-    # Pearson's test of homogeneity. To first order its statistic is PSI / (1/N + 1/M), but it keeps to chi2 where a bin is almost empty.
-    total = observed + reference
-    squares = (_shares(observed) - _shares(reference)) ** 2 / np.maximum(total, 1)
-    freedom = np.count_nonzero(total, axis=-1) - 1
-    p = _special().chdtrc(np.maximum(freedom, 1), squares.sum(axis=-1) * _rows(observed) * _rows(reference))
-    return np.where(freedom > 0, p, 1.0)
-
-
-def _p_rare(observed: Counts, reference: Counts, rare: NDArray[np.bool_]) -> Shares:
-    # Without drift a row of the rare bins is an observed one as often as any row: binomial, and exact enough for very few of them.
-    ours, theirs = np.sum(observed, axis=-1, where=rare), np.sum(reference, axis=-1, where=rare)
-    share = _rows(observed) / np.maximum(_rows(observed) + _rows(reference), 1.0)
-    as_many, as_few = _special().betainc(ours, theirs + 1, share), _special().betainc(theirs, ours + 1, 1 - share)
-    return np.asarray(np.minimum(1.0, 2 * np.minimum(as_many, as_few)))
-
-
-def _p_ks(observed: Counts, reference: Counts) -> Shares:
-    # Kolmogorov's limit; binning can only lower the statistic, so this errs towards no alarm.
-    rows = _effective_rows(observed[..., :-1], reference[..., :-1])
-    return np.asarray(_special().kolmogorov(np.sqrt(rows) * ks(observed, reference)))
 
 
 def _judge(limits: Limits, feature: Feature, observed: Counts, found: _Comparison, p_value: float) -> FeatureDrift:
@@ -228,20 +185,6 @@ def _both(observed: Counts, reference: Counts) -> NDArray[np.bool_]:
     return np.logical_and(observed.any(axis=-1), reference.any(axis=-1))
 
 
-def _rows(counts: Counts) -> Shares:
-    """Rows of counts [..., bins], as floats: the product of two of them would overflow."""
-    return np.asarray(counts.sum(axis=-1), np.float64)
-
-
-def _effective_rows(observed: Counts, reference: Counts) -> Shares:
-    """`1 / (1/N + 1/M)` for counts [..., bins] of N and M rows; 0 where there are none."""
-    return np.asarray(_rows(observed) / np.maximum(_rows(observed) + _rows(reference), 1.0) * _rows(reference))
-
-
-def _shares(counts: Counts) -> Shares:
-    return np.asarray(counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1))
-
-
 def _distribution(counts: Counts) -> Shares:
     sums = counts.cumsum(axis=-1)
     return np.asarray(sums / np.maximum(sums[..., -1:], 1))
@@ -250,11 +193,3 @@ def _distribution(counts: Counts) -> Shares:
 def _smoothed(counts: Counts, by: float | Shares) -> Shares:
     smoothed = counts + by
     return np.asarray(smoothed / np.maximum(smoothed.sum(axis=-1, keepdims=True), SMOOTHING))
-
-
-@cache
-def _special() -> "ModuleType":
-    # Takes as long to import as everything else here together, and only a verdict needs it: counting must not wait for it.
-    import scipy.special  # noqa: PLC0415
-
-    return scipy.special

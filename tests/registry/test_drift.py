@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from registry.drift import FeatureDrift, benjamini_hochberg, divergence, evaluate, ks, merged, psi
+from registry.drift import FeatureDrift, divergence, evaluate, ks, merged, psi
 from registry.drift_limits import Limits
 from registry.errors import FormatError
 from registry.profile import CategoricalFeature, Counts, Feature, NumericFeature, Profile, categorical_feature, numeric_feature
+from registry.significance import benjamini_hochberg
 from tests.registry.strategies import profiles
 
 REFERENCE_ROWS = 2000
