@@ -103,9 +103,7 @@ def _drawn(outcomes: Sequence[Outcome]) -> str:
         if outcome.what in shifts
         for rule, share in zip(_RULES, (outcome.drifted, outcome.psi, outcome.ks), strict=True)
     )
-    colour = alt.Color(
-        "rows:N", title="rows of the window", sort=alt.SortField("order"), scale=alt.Scale(range=["#e07b39", "#5b8c5a", "#1f4e79"])
-    )
+    colour = alt.Color("rows:N", title="window rows", sort=alt.SortField("order"), scale=alt.Scale(range=["#e07b39", "#5b8c5a", "#1f4e79"]))
     curves = (
         alt.Chart(frame)
         .mark_line(point=True)
@@ -115,6 +113,6 @@ def _drawn(outcomes: Sequence[Outcome]) -> str:
             color=colour,
             column=alt.Column("rule:N", title=None, sort=list(_RULES)),
         )
-        .properties(width=230, height=220, background="white")
+        .properties(width=230, height=220, background="white", padding=12)
     )
     return str(vl_convert.vegalite_to_svg(curves.to_json())) + "\n"

@@ -144,7 +144,7 @@ def plain_p_value(feature: Feature, counts: Counts) -> float:
     return min(1.0, len(found) * min(found))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(profiles(), st.data())
 def test_all_features_at_once_give_what_each_gives_by_itself(profile: Profile, data: st.DataObject) -> None:
     observed = [data.draw(counts_of(len(feature.bins)) | few_of(len(feature.bins))) for feature in profile.features]
@@ -285,6 +285,16 @@ def test_a_significant_difference_too_small_to_matter_is_not_drift() -> None:
     assert not drift.drifted
     (drift,) = evaluate(replace(profile, limits=Limits(ks=0.01)), [np.asarray(drift.observed)])
     assert drift.drifted
+
+
+def test_a_change_under_the_limit_is_a_warning_if_it_is_worth_a_look_and_no_chance() -> None:
+    generator = np.random.default_rng(12)
+    feature = categorical_feature("c", generator.choice(["a", "b"], 5000).tolist())
+    for share, rows, warned in ((0.5, 5000, False), (0.55, 5000, False), (0.67, 5000, True), (0.67, 499, False)):
+        drift = verdict(feature, generator.choice(["a", "b"], rows, p=[share, 1 - share]).tolist())
+        assert (drift.warned, drift.drifted) == (warned, False), (share, rows)
+    few = categorical_feature("c", ["a"] * 12 + ["b"] * 12)
+    assert not verdict(few, ["a"] * 402 + ["b"] * 198).warned  # the same change, against too few rows to tell
 
 
 def test_values_that_go_missing_are_drift_even_where_those_left_are_as_before() -> None:
