@@ -108,13 +108,15 @@ def _after(change: Change, profile: Profile, observed: Sequence[Counts], rows: i
 
 
 def _outcome(scenario: Scenario, rows: int, what: str, seen: Seen) -> Outcome:
-    by_rule = Verdicts(*(_share(seen[..., rule].any(axis=-1)) for rule in range(seen.shape[-1])))
-    drifted = seen[..., 0]
-    twice = _share((drifted[:, 1:] & drifted[:, :-1]).any(axis=-1))
-    return Outcome(scenario, rows, what, by_rule.drifted, twice, by_rule.significant, by_rule.psi, by_rule.ks)
+    drifted, significant, psi, ks = (_share(seen[..., rule]) for rule in range(len(Verdicts._fields)))
+    in_window = seen[..., Verdicts._fields.index("drifted")]
+    twice = _share(in_window[:, 1:] & in_window[:, :-1])
+    return Outcome(scenario, rows, what, drifted, twice, significant, psi, ks)
 
 
-def _share(windows: Seen) -> Share:
+def _share(said: Seen) -> Share:
+    """Of windows for which a rule `said` so of any feature: [group, window, feature]."""
+    windows = said.any(axis=-1)
     return Share(int(windows.sum()), windows.size)
 
 
