@@ -197,7 +197,7 @@ def test_more_than_may_wait_is_dropped_and_counted_and_the_rest_is_written(tmp_p
 
 
 def test_long_ids_and_texts_count_with_their_length(tmp_path: Path) -> None:
-    log = PredictionLog(PredictionFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=60)
+    log = PredictionLog(LogFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=60)
     megabyte = 1 << 20
     signature = Signature((TensorSpec("x", "BYTES", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))
     text = np.empty(1, object)
