@@ -57,13 +57,10 @@ def _opened(data: DataTable, path: Path, text: Sequence[str]) -> Iterator[duckdb
             connection.execute(f"SET allowed_paths = [{_literal(str(path))}]")
             # A derived column is an expression somebody wrote: it may compute with this file, and open no other.
             connection.execute("SET enable_external_access = false")
-            found = _derived(data, path, _source(connection, path, (), ("",)))
-            wanted = [*data.numeric, *text, *([data.time] if data.time else [])]
-            if missing := [name for name in wanted if name not in found.columns]:
-                raise ColumnMissingError(f"{path.name} has no column {', '.join(map(repr, missing))}; it has {', '.join(found.columns)}")
-            typed = [name for name in text if name not in data.derived]
-            rows = _between(data, _derived(data, path, _source(connection, path, typed, data.missing)))
-            yield rows.project(", ".join([*map(_quoted, data.numeric), *map(_as_text, text)]))
+            there = _source(connection, path, (), ("",)).columns
+            _check_columns(data, path.name, there, text)
+            rows = _source(connection, path, [name for name in text if name in there], data.missing)
+            yield _between(data, _derived(data, rows)).project(", ".join([*map(_quoted, data.numeric), *map(_as_text, text)]))
         except duckdb.Error as error:
             raise DataFileError(f"cannot read {path}: {_one_line(error)}") from error
 
@@ -79,13 +76,18 @@ def _source(connection: duckdb.DuckDBPyConnection, path: Path, text: Sequence[st
     raise DataFileError(f"{path.name} is neither .csv nor .parquet: convert it to one of these")
 
 
-def _derived(data: DataTable, path: Path, rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    if taken := sorted(set(data.derived) & set(rows.columns)):
-        raise ColumnValueError(f"{path.name} has a column {', '.join(map(repr, taken))} already: derive one of another name")
-    if not data.derived:
-        return rows
-    # On a line of its own, so that a comment in an expression ends with it.
-    return rows.project(", ".join(["*", *(f"({expression}\n) AS {_quoted(name)}" for name, expression in data.derived.items())]))
+def _check_columns(data: DataTable, file: str, there: Sequence[str], text: Sequence[str]) -> None:
+    if taken := sorted(set(data.derived) & set(there)):
+        raise ColumnValueError(f"{file} has a column {', '.join(map(repr, taken))} already: derive one of another name")
+    wanted = [*data.numeric, *text, *([data.time] if data.time else [])]
+    if missing := [name for name in wanted if name not in {*there, *data.derived}]:
+        raise ColumnMissingError(f"{file} has no column {', '.join(map(repr, missing))}; it has {', '.join(there)}")
+
+
+def _derived(data: DataTable, rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    # Each on lines of its own, so that a comment in an expression ends with it.
+    columns = [f"({expression}\n) AS {_quoted(name)}" for name, expression in data.derived.items()]
+    return rows.project(", ".join(["*", *columns])) if columns else rows
 
 
 def _between(data: DataTable, rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:

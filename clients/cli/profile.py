@@ -35,7 +35,7 @@ def profile(
         target.write_bytes(found.encode())
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror}") from error
-    facts = {"rows": found.rows, "inputs": len(found.inputs), "predictions": len(found.predictions), "file": str(target)}
+    facts: dict[str, str | int] = {"file": str(target), "rows": found.rows, "features": len(found.features)}
     if as_json:
         output.write_json({**facts})
     else:
