@@ -20,7 +20,8 @@ def rows(count: int, positives: float = 0.4) -> Rows:
 
 
 def score(inputs: Inputs) -> NDArray[np.float32]:
-    return np.add(inputs.numeric[:, 0], inputs.categorical[:, 1] == "1", dtype=np.float32)
+    found: NDArray[np.float32] = inputs.numeric[:, 0] + (inputs.categorical[:, 1] == "1").astype(np.float32)
+    return found
 
 
 def test_inputs_are_ordered_by_what_the_score_makes_of_them() -> None:
