@@ -55,6 +55,7 @@ _COMMANDS = {
     "token": Lazy("clients.cli.token", "token", "Make a token for callers of the daemon."),
     "predict": Lazy("clients.cli.predict", "predict", "Send rows of a file to the daemon."),
     "drift": Lazy("clients.cli.drift", "drift", "Compare what a version was asked with what it was trained on."),
+    "profile": Lazy("clients.cli.profile", "profile", "Make the drift profile of a model from data of any size."),
     "card": Lazy("clients.cli.card", "card", "Write the model card of a version."),
 }
 
