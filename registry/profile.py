@@ -141,7 +141,8 @@ def bin_edges(quantiles: NDArray[np.float32], lowest: np.float32) -> tuple[float
     """
     edges = np.unique(quantiles)
     if edges[0] == lowest and len(edges) < len(quantiles):
-        edges = np.insert(edges, 0, np.nextafter(edges[0], -np.float32(np.inf)))
+        with np.errstate(over="ignore"):  # below the smallest number is minus infinity, which is no edge
+            edges = np.insert(edges, 0, np.nextafter(edges[0], -np.float32(np.inf)))
     return tuple(edges[np.isfinite(edges)].tolist())
 
 

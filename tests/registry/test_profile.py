@@ -69,6 +69,7 @@ def test_a_value_on_an_edge_falls_below_it() -> None:
         ([np.nan], ()),
         ([np.inf, -np.inf], ()),
         ([-np.inf] * 9, ()),
+        ([np.finfo(np.float32).min] * 9, (np.finfo(np.float32).min,)),
         ([1.0, np.inf], (np.nextafter(np.float32(1), np.float32(0)), 1.0)),
     ],
 )
