@@ -11,13 +11,16 @@ EDITABLE := -e protos -e clients/python -e .
 SOURCES := registry server control_plane training clients deploy/grafana tests protos/generate.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format protos dashboards lock clean
+.PHONY: help demo demo-drift test bench lint format protos dashboards lock clean
 
 help: ## what each verb does
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## train, promote, serve and swap on real data (KEEP=1 leaves it running)
 	@$(BIN)/python -m clients.demo $(if $(KEEP),--keep)
+
+demo-drift: .venv/.demo ## serve nine months of real flights to a model of one winter: PSI, KS and AUC by month
+	@$(BIN)/python -m clients.demo.drift
 
 test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched ## every test but the load tests
 	@$(BIN)/pytest

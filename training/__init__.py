@@ -3,13 +3,16 @@
 Read top to bottom it is a pipeline of values:
 
     spec            the spec file, checked (pydantic)
-    dataset         rows read by DuckDB and split into training and held-out
+    source          the columns of a data file, read by DuckDB, whole or in chunks
+    dataset         rows as arrays, split into training and held-out
     validation      what the columns must hold (pandera)
     features        the scikit-learn pipeline over two packed inputs
     search          a seeded search for the parameters of one candidate (optuna)
     evaluation      metrics of the held-out rows, with bootstrap intervals
     fairness        group fairness of the held-out rows (AIF360)
     onnx_export     ONNX bytes, what ONNX Runtime answers, parity with scikit-learn
+    importance      how much each input matters to the held-out AUC
+    drift_profile   the reference that served rows are compared with, exact or by sketches
     charts, cards   the model card and the data card, as data
     provenance      which code, packages and data made a version
     tracking        the seam to experiment tracking; comet_tracker implements it

@@ -1,4 +1,4 @@
-"""The files of one version, from what training found. Computes golden rows and the drift profile; registers nothing."""
+"""The files of one version, from what training found. Computes golden rows; registers nothing."""
 
 import io
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from registry import bundle, canonical
 from registry.bundle import Signature
-from registry.profile import Profile, categorical_feature, numeric_feature
+from registry.profile import Profile
 from training import cards, onnx_export, provenance
 from training.cards import Facts
 from training.charts import Chart
@@ -23,10 +23,9 @@ UNSEEN = "never-seen-in-training"
 
 
 def build(
-    facts: Facts, model: OnnxModel, signature: Signature, found: Found, charts: tuple[Chart, ...], experiment: str
+    facts: Facts, model: OnnxModel, signature: Signature, profile: Profile, found: Found, charts: tuple[Chart, ...], experiment: str
 ) -> Mapping[str, bytes]:
     """Every file of the bundle, by name."""
-    profile = drift_profile(facts, model, signature)
     files = {
         bundle.MODEL: model.raw,
         bundle.SIGNATURE: signature.encode(),
@@ -40,23 +39,6 @@ def build(
     if facts.fairness is not None:
         files[bundle.FAIRNESS] = facts.fairness.encode()
     return files
-
-
-def drift_profile(facts: Facts, model: OnnxModel, signature: Signature) -> Profile:
-    """The training rows and what the model predicts for them, binned: the reference against which served rows are compared."""
-    rows, data = facts.dataset.training, facts.spec.data
-    labels, probabilities = model.run(rows)
-    return Profile(
-        rows=len(rows),
-        inputs=(
-            *(numeric_feature(name, rows.numeric[:, place]) for place, name in enumerate(data.numeric)),
-            *(categorical_feature(name, rows.categorical[:, place].tolist()) for place, name in enumerate(data.categorical)),
-        ),
-        predictions=(
-            numeric_feature("score", probabilities[:, signature.classes.index(signature.positive)]),
-            categorical_feature("class", labels.tolist()),
-        ),
-    )
 
 
 def golden(model: OnnxModel, holdout: Rows) -> bytes:

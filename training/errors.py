@@ -6,6 +6,7 @@ TrainingError
 │   ├── DataFileError     a data file that is missing, of an unexpected type, or unreadable
 │   ├── ColumnMissingError
 │   └── ColumnValueError  a column that holds what its role forbids, such as text where numbers belong
+├── ModelFileError        a model.onnx that does not load, or is not what its signature says
 ├── ParityError           ONNX Runtime and scikit-learn answer differently
 └── TrackingError         the experiment tracker could not be opened
 """
@@ -33,6 +34,10 @@ class ColumnMissingError(DataError):
 
 class ColumnValueError(DataError):
     """A column holds values that its role forbids."""
+
+
+class ModelFileError(TrainingError):
+    """A model file does not load, or takes and gives other tensors than its signature says."""
 
 
 class ParityError(TrainingError):

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from training.dataset import Rows
+from training.dataset import Inputs
 
 CLASSIFIERS = {"logistic-regression": LogisticRegression, "gradient-boosting": GradientBoostingClassifier}
 # HistGradientBoosting is not here: skl2onnx does not convert it.
@@ -19,7 +19,7 @@ _FIXED: Mapping[str, Mapping[str, object]] = {"logistic-regression": {"max_iter"
 _SCALED = ("logistic-regression",)
 
 
-def pack(rows: Rows) -> NDArray[np.object_] | NDArray[np.float32]:
+def pack(rows: Inputs) -> NDArray[np.object_] | NDArray[np.float32]:
     """One matrix [n, p + q], numeric columns first: object if there is text in it, else float32.
 
     Numbers stay float32, so that the estimator is fitted on the very values ONNX Runtime will see.

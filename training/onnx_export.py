@@ -18,8 +18,8 @@ import onnxruntime
 
 from registry.bundle import CATEGORICAL, NUMERIC, Signature, TensorSpec
 from training import features
-from training.dataset import Rows
-from training.errors import ParityError
+from training.dataset import Inputs
+from training.errors import ModelFileError, ParityError
 from training.spec import DataTable
 
 LABEL = "label"
@@ -42,13 +42,40 @@ class OnnxModel:
         self.raw = raw
         self._session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
 
-    def run(self, rows: Rows) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
+    def run(self, rows: Inputs) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
         """Predicted class names, object of str [n], and probabilities, float32 [n, 2]."""
         labels, probabilities = self._session.run([LABEL, PROBABILITIES], inputs(rows))
         return np.asarray(labels, object), np.asarray(probabilities, np.float32)
 
+    def tensors(self) -> tuple[dict[str, int], frozenset[str]]:
+        """How many columns each input has, and the names of the outputs."""
+        taken = {tensor.name: tensor.shape[-1] for tensor in self._session.get_inputs()}
+        return taken, frozenset(tensor.name for tensor in self._session.get_outputs())
 
-def inputs(rows: Rows) -> dict[str, NDArray[np.float32] | NDArray[np.object_]]:
+
+def load(raw: bytes, signature: Signature) -> OnnxModel:
+    """A model as `export` makes them, from its bytes.
+
+    Raises:
+        ModelFileError: if ONNX Runtime refuses them, or the model takes or gives other tensors than `signature` and this module know.
+    """
+    try:
+        model = OnnxModel(raw)
+    except Exception as error:  # onnxruntime raises a class of its own per status, with no common base
+        raise ModelFileError(f"model.onnx does not load: {' '.join(str(error).split())[:200]}") from error
+    taken, given = model.tensors()
+    expected = {tensor.name: len(tensor.columns) for tensor in signature.inputs}
+    if taken != expected or not taken.keys() <= {NUMERIC, CATEGORICAL} or not given >= {LABEL, PROBABILITIES}:
+        raise ModelFileError(
+            f"model.onnx takes {taken} and gives {', '.join(sorted(given))}: "
+            f"signature.json says it takes {expected}, and a profile is made with {NUMERIC}, {CATEGORICAL}, {LABEL} and {PROBABILITIES}"
+        )
+    if signature.positive not in signature.classes:
+        raise ModelFileError("signature.json does not name the classes and the positive one: there is no score to make a profile of")
+    return model
+
+
+def inputs(rows: Inputs) -> dict[str, NDArray[np.float32] | NDArray[np.object_]]:
     """The packed inputs by name; one without columns is left out."""
     packed: dict[str, NDArray[np.float32] | NDArray[np.object_]] = {NUMERIC: rows.numeric, CATEGORICAL: rows.categorical}
     return {name: matrix for name, matrix in packed.items() if matrix.shape[1]}
@@ -83,7 +110,7 @@ def signature(estimator: Pipeline, data: DataTable) -> Signature:
     )
 
 
-def check_parity(estimator: Pipeline, model: OnnxModel, rows: Rows) -> float:
+def check_parity(estimator: Pipeline, model: OnnxModel, rows: Inputs) -> float:
     """The largest difference of a probability over `rows`.
 
     Raises:

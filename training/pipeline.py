@@ -11,13 +11,15 @@ from sklearn.pipeline import Pipeline
 from registry.bundle import EVALUATION, FAIRNESS, Signature
 from registry.canonical import JsonObject
 from registry.location import NO_KEYS, Keys, create_registry
-from training import bundle_builder, charts, dataset, features, onnx_export, provenance, search
+from registry.profile import Profile
+from training import bundle_builder, charts, dataset, drift_profile, features, onnx_export, provenance, search
 from training import spec as spec_file
 from training.cards import Facts
 from training.comet_tracker import open_tracker
-from training.dataset import Dataset, Rows
+from training.dataset import Dataset, Inputs, Rows
 from training.evaluation import Evaluation, evaluate
 from training.fairness import Fairness, assess
+from training.importance import importance
 from training.onnx_export import OnnxModel
 from training.progress import Progress
 from training.search import Found
@@ -67,7 +69,7 @@ class _Fitted:
     signature: Signature
     parity: float
 
-    def score(self, rows: Rows) -> NDArray[np.float32]:
+    def score(self, rows: Inputs) -> NDArray[np.float32]:
         """P(positive) [n] as ONNX Runtime gives it: what will be served, hence what is judged."""
         return self.model.run(rows)[1][:, self.signature.classes.index(self.signature.positive)]
 
@@ -152,7 +154,13 @@ def _bundle(facts: Facts, fitted: _Fitted, tracker_dir: Path) -> Mapping[str, by
     groups, by = (rows.protected, rule.attribute) if rule else (facts.dataset.labels(rows), facts.spec.data.outcome)
     drawn = charts.draw(rows.outcome, fitted.score(rows), groups, by, facts.evaluation.threshold, fitted.found)
     experiment = _track(facts, tracker_dir)
-    return bundle_builder.build(facts, fitted.model, fitted.signature, fitted.found, drawn, experiment)
+    profile = _profile(facts, fitted)
+    return bundle_builder.build(facts, fitted.model, fitted.signature, profile, fitted.found, drawn, experiment)
+
+
+def _profile(facts: Facts, fitted: _Fitted) -> Profile:
+    weights = importance(fitted.score, facts.dataset.holdout, facts.spec.evaluation.seed)
+    return drift_profile.of_rows(facts.spec, fitted.model, fitted.signature, facts.dataset.training, weights)
 
 
 def _track(facts: Facts, folder: Path) -> str:

@@ -4,12 +4,14 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from registry.drift_limits import DEFAULT_LIMITS, Limits, Window
 from registry.errors import InvalidNameError
 from registry.names import check_name
 from training.errors import SpecError
@@ -39,7 +41,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Parameter]] = {
 class Table(BaseModel):
     """A table of the spec file. A key it does not know is an error that names the nearest one it does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -83,6 +85,8 @@ class DataTable(Table):
     """`[data]`: a CSV or Parquet file, relative to the spec file, and the role of each column.
 
     `missing` are the texts that mean "no value" in a CSV file; `columns` says in words what columns mean, for the data card.
+    `derived` are columns computed from those of the same row: SQL expressions by name. `time` names the column by which rows before
+    `since`, from `until` on, or without a time are left out; without an offset times are UTC.
     """
 
     path: str
@@ -92,12 +96,29 @@ class DataTable(Table):
     categorical: tuple[str, ...] = ()
     missing: tuple[str, ...] = ("",)
     source: str = ""
+    derived: Mapping[str, str] = Field(default_factory=dict)
+    time: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
     columns: Mapping[str, str] = Field(default_factory=dict)
 
     @property
     def features(self) -> tuple[str, ...]:
         """The columns the model sees: numeric, then categorical."""
         return (*self.numeric, *self.categorical)
+
+    @field_validator("since", "until")
+    @classmethod
+    def _utc(cls, limit: datetime | None) -> datetime | None:
+        return limit.replace(tzinfo=UTC) if limit is not None and limit.tzinfo is None else limit
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.time and (self.since or self.until):
+            raise ValueError("since and until need time, the name of the column they are about")
+        if self.since and self.until and self.since >= self.until:
+            raise ValueError(f"since {self.since.isoformat()} is not before until {self.until.isoformat()}: no row would be left")
+        return self
 
     @model_validator(mode="after")
     def _roles(self) -> Self:
@@ -130,6 +151,27 @@ class EvaluationTable(Table):
     threshold: float = Field(0.5, gt=0, lt=1)
 
 
+class DriftTable(Table):
+    """`[drift]`: what counts as drift of a version trained by this spec. The keys and their meaning are those of `Limits`."""
+
+    psi: float = DEFAULT_LIMITS.psi
+    psi_warn: float = DEFAULT_LIMITS.psi_warn
+    ks: float = DEFAULT_LIMITS.ks
+    false_discovery_rate: float = DEFAULT_LIMITS.false_discovery_rate
+    min_rows: int = DEFAULT_LIMITS.min_rows
+    consecutive: int = DEFAULT_LIMITS.consecutive
+    windows: tuple[str, ...] = tuple(map(str, DEFAULT_LIMITS.windows))
+
+    def limits(self) -> Limits:
+        """The value a profile carries."""
+        return Limits(**{**self.model_dump(), "windows": tuple(map(Window.parse, self.windows))})
+
+    @model_validator(mode="after")
+    def _make_sense(self) -> Self:
+        self.limits()
+        return self
+
+
 class Candidate(Table):
     """One of `[[candidates]]`: an algorithm, how many trials its search gets, and the range of each parameter that is searched."""
 
@@ -153,6 +195,7 @@ class Spec(Table):
     data: DataTable
     fairness: FairnessTable | None = None
     evaluation: EvaluationTable = Field(default_factory=EvaluationTable)
+    drift: DriftTable = Field(default_factory=DriftTable)
     candidates: tuple[Candidate, ...] = Field(min_length=1)
 
     def replaced(self, *, trials: int | None, seed: int | None) -> "Spec":

@@ -15,13 +15,7 @@ def validate(frame: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     Raises:
         ColumnValueError: at the first column whose values its role forbids; names the column, the value and the row.
     """
-    try:
-        with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes inf, which the schema refuses
-            checked: pd.DataFrame = _schema(spec).validate(frame)
-    except SchemaErrors as errors:  # what does not convert is reported as a list, even when not lazy
-        raise ColumnValueError(_one_line(errors.schema_errors[0])) from errors
-    except SchemaError as error:
-        raise ColumnValueError(_one_line(error)) from error
+    checked = _checked(_schema(spec), frame)
     _check_outcome(checked[spec.data.outcome], spec)
     if spec.fairness is not None:
         _check_named("fairness.privileged", spec.fairness.privileged, checked[spec.fairness.attribute])
@@ -29,10 +23,30 @@ def validate(frame: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     return checked
 
 
-def _schema(spec: Spec) -> pa.DataFrameSchema:
+def validate_features(frame: pd.DataFrame, spec: Spec) -> pd.DataFrame:
+    """The same for some rows of which only the features are known; raises as `validate` does, and the frame's index counts the rows."""
+    return _checked(pa.DataFrameSchema(_feature_columns(spec)), frame)
+
+
+def _checked(schema: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
+    try:
+        with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes inf, which the schema refuses
+            checked: pd.DataFrame = schema.validate(frame)
+    except SchemaErrors as errors:  # what does not convert is reported as a list, even when not lazy
+        raise ColumnValueError(_one_line(errors.schema_errors[0])) from errors
+    except SchemaError as error:
+        raise ColumnValueError(_one_line(error)) from error
+    return checked
+
+
+def _feature_columns(spec: Spec) -> dict[str, pa.Column]:
     finite = pa.Check(lambda values: ~np.isinf(values), error="finite numbers, as 32-bit floats")
     columns = {name: pa.Column("float32", finite, nullable=True, coerce=True) for name in spec.data.numeric}
-    columns |= {name: pa.Column(str) for name in spec.data.categorical}
+    return columns | {name: pa.Column(str) for name in spec.data.categorical}
+
+
+def _schema(spec: Spec) -> pa.DataFrameSchema:
+    columns = _feature_columns(spec)
     columns[spec.data.outcome] = pa.Column(str, pa.Check(lambda values: values != "", error="a value in every row"))
     if spec.fairness is not None:
         columns[spec.fairness.attribute] = pa.Column(str)

@@ -57,6 +57,7 @@ _COMMANDS = {
     "feedback": Lazy("clients.cli.feedback", "feedback", "Send labels of a file to the daemon."),
     "quality": Lazy("clients.cli.quality", "quality", "Say what a version was worth, by the labels that came."),
     "drift": Lazy("clients.cli.drift", "drift", "Compare what a version was asked with what it was trained on."),
+    "profile": Lazy("clients.cli.profile", "profile", "Make the drift profile of a model from data of any size."),
     "card": Lazy("clients.cli.card", "card", "Write the model card of a version."),
 }
 

@@ -2,10 +2,8 @@
 
 import argparse
 import contextlib
-import re
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 
 from clients.demo import story
@@ -47,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tell(narration: Narration, places: Places, programs: contextlib.ExitStack) -> Sequence[Program]:
     """The whole story; returns the programs that run, which `programs` ends."""
-    check_free(places)
+    check_free({"HTTP": places.http, "GRPC": places.grpc, "METRICS": places.metrics})
     if places.folder.exists():
         shutil.rmtree(places.folder)
     versions = story.train_versions(narration, places)
@@ -75,7 +73,7 @@ def start_programs(narration: Narration, places: Places, model: str, programs: c
     registry = ["--registry", places.registry.resolve().as_uri()]
     daemon = start("server", [*registry, "--grpc-address", places.grpc, "--metrics-address", places.metrics], places.folder / "daemon.log")
     programs.callback(daemon.stop)
-    grpc_address, metrics_address = addresses(daemon)
+    grpc_address, metrics_address = daemon.addresses
     control = start(
         "control_plane", [*registry, "--http-address", places.http, "--daemon", grpc_address], places.folder / "control_plane.log"
     )
@@ -83,26 +81,8 @@ def start_programs(narration: Narration, places: Places, model: str, programs: c
     for program in (daemon, control):
         narration.say(program.announcement)
     with Client(grpc_address) as client:
-        wait_ready(client, model)
-    return (daemon, control), Endpoint(grpc_address, metrics_address, f"http://{addresses(control)[0]}")
-
-
-def wait_ready(client: Client, model: str, attempts: int = 500) -> None:
-    """Return once the model answers.
-
-    Raises:
-        StoryError: if it does not within some seconds.
-    """
-    for _ in range(attempts):
-        if client.ready(model):
-            return
-        time.sleep(0.02)
-    raise StoryError(f"{model} did not become ready: see the daemon's log")
-
-
-def addresses(program: Program) -> Sequence[str]:
-    """Every HOST:PORT a program announced."""
-    return re.findall(r"(?:\[[0-9a-f:]+\]|[\w.-]+):\d+", program.announcement)
+        story.wait_ready(client, model)
+    return (daemon, control), Endpoint(grpc_address, metrics_address, f"http://{control.addresses[0]}")
 
 
 def table(

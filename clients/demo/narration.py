@@ -36,18 +36,23 @@ class Narration:
         with Progress(*columns, console=self._console, transient=True) as progress:
             yield from progress.track(items, total=total, description=title)
 
-    def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
-        """Two columns: what, and how much."""
+    def table(self, title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> None:
+        """Rows of as many cells, under the names of their columns if they have any: on a terminal in a frame."""
         if not self._console.is_terminal:
-            width = max(len(what) for what, _ in rows)
             self._console.print(f"\n{title}")
-            for what, value in rows:
-                self._console.print(f"   {what:{width}}  {value}", markup=False)
+            for line in aligned([*([columns] if columns else []), *rows]):
+                self._console.print(f"   {line}", markup=False)
             return
-        table = Table(title=title, title_justify="left", show_header=False)
-        table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
-        for what, value in rows:
-            table.add_row(what, Text(value))
+        table = Table(title=title, title_justify="left", show_header=bool(columns))
+        for place in range(len(rows[0])):
+            table.add_column(columns[place] if columns else "", no_wrap=place == 0, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
         self._console.print()
         self._console.print(table)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """One line per row, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -26,6 +27,11 @@ class Program:
     process: "subprocess.Popen[str]"
     announcement: str
     log: Path
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Every HOST:PORT it announced."""
+        return re.findall(r"(?:\[[0-9a-f:]+\]|[\w.-]+):\d+", self.announcement)
 
     def stop(self) -> None:
         """Ask it to end, and insist if it does not."""

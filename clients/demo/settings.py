@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +36,13 @@ def from_environment() -> Places:
     )
 
 
-def check_free(places: Places) -> None:
-    """Find out before two minutes of training that an address is taken.
+def check_free(addresses: Mapping[str, str]) -> None:
+    """Find out before two minutes of training that one of `addresses`, by the name in its variable, is taken.
 
     Raises:
         PortTakenError: naming it and the variable that chooses another.
     """
-    for name, address in (("HTTP", places.http), ("GRPC", places.grpc), ("METRICS", places.metrics)):
+    for name, address in addresses.items():
         host, _, port = address.rpartition(":")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -49,4 +50,4 @@ def check_free(places: Places) -> None:
                 probe.bind((host, int(port)))
             except (OSError, ValueError, OverflowError) as error:
                 variable = f"TIDEGATE_{name}_ADDRESS"
-                raise PortTakenError(f"cannot use {address} ({error}): choose another, e.g. {variable}=127.0.0.1:0 make demo") from error
+                raise PortTakenError(f"cannot use {address} ({error}): choose another, e.g. {variable}=127.0.0.1:0") from error

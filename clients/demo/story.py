@@ -89,6 +89,19 @@ def swap_under_load(narration: Narration, endpoint: Endpoint, model: str, rows: 
     return swaps, background.tally
 
 
+def wait_ready(client: Client, model: str, attempts: int = 500) -> None:
+    """Return once the model answers.
+
+    Raises:
+        StoryError: if it does not within some seconds.
+    """
+    for _ in range(attempts):
+        if client.ready(model):
+            return
+        time.sleep(0.02)
+    raise StoryError(f"{model} did not become ready: see the daemon's log")
+
+
 def check(tally: Tally) -> None:
     """Stop the story at the first lie.
 

@@ -1,9 +1,12 @@
 """The laws of the formats: what was written is read back, fields of a later release survive, anything else is a FormatError."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeAlias
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +37,9 @@ manifests = st.builds(
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 COMMIT = commit.at_place(Change(Kind.STAGED, {"version": 1}, "ana", "why"), model="m", seq=1, previous=None, time=NOON)
 MANIFEST = Manifest("m", 1, NOON, {"model.onnx": File("a" * 64, 1)}, {})
+PROFILE_SCHEMA = jsonschema.Draft202012Validator(
+    json.loads((Path(__file__).parents[2] / "docs" / "formats" / "profile.schema.json").read_text())
+)
 PROFILE = Profile(3, (profile.numeric_feature("x", [1.0, 2.0, 3.0]),), (profile.categorical_feature("class", ["a", "b", "a"]),))
 READERS: dict[str, tuple[Parse, bytes]] = {
     "commit": (commit.parse, COMMIT.raw),
@@ -63,6 +69,11 @@ def test_a_signature_is_read_back_as_it_was_written(value: Signature) -> None:
 @given(profiles())
 def test_a_profile_is_read_back_as_it_was_written(value: Profile) -> None:
     assert profile.parse(value.encode()) == value
+
+
+@given(profiles())
+def test_a_profile_is_what_its_schema_says(value: Profile) -> None:
+    PROFILE_SCHEMA.validate(json.loads(value.encode()))
 
 
 @given(times)

@@ -118,3 +118,55 @@ def test_a_file_that_only_looks_like_parquet_is_refused(spec_file: Callable[...,
     (path.parent / "hmda.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(DataFileError, match=r"cannot read .*hmda\.parquet"):
         _load(path)
+
+
+TIMES = ["2013-01-01T00:00:00Z", "2013-03-31T23:59:59Z", "2013-04-01T01:00:00+02:00", "2013-04-01T00:00:00Z", None]
+"""Before until, before it, before it by its offset, at it, and unknown"""
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_rows_before_since_from_until_on_or_without_a_time_are_left_out(spec_file: Callable[..., Path], ending: str) -> None:
+    limits = 'time = "t"\nsince = 2013-02-01\nuntil = 2013-04-01'
+    path = spec_file({'"hmda.csv"': f'"timed.{ending}"\n{limits}'})
+    frame = pd.read_csv(path.parent / "hmda.csv").iloc[:2000].assign(t=pd.Series(TIMES * 400), pirat=list(range(5)) * 400)
+    frame.to_csv(path.parent / "timed.csv", index=False)
+    frame.to_parquet(path.parent / "timed.parquet")
+    loaded = spec.load(path)
+    rows, classes = dataset.read(loaded, path.parent / loaded.data.path)
+    assert (len(rows), set(rows.numeric[:, 0].tolist()), classes) == (800, {1.0, 2.0}, ("no", "yes"))
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+def test_a_time_column_may_be_of_any_type_of_time(spec_file: Callable[..., Path], zone: str | None) -> None:
+    path = spec_file({'"hmda.csv"': '"timed.parquet"\ntime = "t"\nuntil = 2013-04-01'})
+    times = pd.to_datetime(["2013-03-31T23:00", "2013-04-01T01:00"] * 1000, utc=True).tz_convert(zone)
+    pd.read_csv(path.parent / "hmda.csv").iloc[:2000].assign(t=times).to_parquet(path.parent / "timed.parquet")
+    assert len(dataset.read(spec.load(path), path.parent / "timed.parquet")[0]) == 1000
+
+
+def test_derived_columns_are_computed_from_those_of_the_row(spec_file: Callable[..., Path]) -> None:
+    derived = '[data.derived]\nratio = "pirat * hirat -- a comment"\nletter = "upper(deny[1])"\n\n[fairness]'
+    path = spec_file({"[fairness]": derived, '"unemp"]': '"unemp", "ratio"]', '"hschool"]': '"hschool", "letter"]'})
+    rows = _load(path).holdout
+    np.testing.assert_allclose(rows.numeric[:, -1], rows.numeric[:, 0] * rows.numeric[:, 1], rtol=1e-5)
+    assert set(rows.categorical[:, -1]) == {"Y", "N"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expression", "message"),
+    [
+        ("ratio", "pirat / nosuch", 'Referenced column "nosuch" not found'),
+        ("ratio", "pirat) AS ratio; DROP TABLE x; --", "syntax error"),
+        ("ratio", "(SELECT max(lvrat) FROM read_csv('spec.toml'))", "disabled by configuration"),
+        ("ratio", "(SELECT content FROM read_text('/etc/hostname'))", "disabled by configuration"),
+        ("hirat", "pirat * 2", "has a column 'hirat' already"),
+    ],
+)
+def test_an_expression_that_fails_or_reaches_for_another_file_is_refused(
+    spec_file: Callable[..., Path], name: str, expression: str, message: str
+) -> None:
+    path = spec_file({"[fairness]": f'[data.derived]\n{name} = "{expression}"\n\n[fairness]', '"unemp"]': '"unemp", "ratio"]'})
+    with pytest.raises(DataError) as refused:
+        _load(path)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
