@@ -105,4 +105,4 @@ def _distribution(feature: NumericFeature, rate: float) -> Iterator[Series]:
 
 def _tests(feature: Feature) -> int:
     # Bonferroni over the tests of one feature, as `drift.evaluate`; over the features too, where Benjamini-Hochberg needs all p-values.
-    return 2 if isinstance(feature, NumericFeature) else 1
+    return 3 if isinstance(feature, NumericFeature) else 2

@@ -1,12 +1,15 @@
 """Rules, their tests and their runbooks belong together; promtool accepts the rules and runs their tests."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from clients.cli.main import main
 from tests.deploy.dockerfiles import ROOT, load
 from tests.prometheus import FOLDER, RULES, found
 
@@ -64,15 +67,27 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
         assert f"**{alert['labels']['severity']}**" in text, name
 
 
-def test_every_series_a_runbook_names_is_one_the_rules_read_or_record() -> None:
-    known = set(re.findall(r"tidegate[:_][a-z0-9_:]+", "\n".join(path.read_text(encoding="utf-8") for path in RULES)))
-    for path in RUNBOOKS.glob("*.md"):
-        named = set(re.findall(r"\btidegate[:_][a-z0-9_:]+(?=[{\[])", path.read_text(encoding="utf-8")))
-        assert named - ONLY_IN_RUNBOOKS <= known, path.name
+def test_the_queries_of_runbooks_are_promql(tmp_path: Path) -> None:
+    blocks = [block for text in runbooks() for block in re.findall(r"```promql\n(.*?)```", text, re.DOTALL)]
+    queries = [line for block in blocks for line in block.splitlines()]
+    assert len(queries) > len(ALERTS)
+    recorded = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    path = tmp_path / "queries.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": recorded}]}))
+    done = subprocess.run([found("promtool"), "check", "rules", path], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
-ONLY_IN_RUNBOOKS = {"tidegate_queue_rows", "tidegate_model_fallback", "tidegate_registry_reachable"}
-"""Series of the daemon that help to confirm an alert, and that no rule needs."""
+def test_the_commands_of_runbooks_are_commands_with_such_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = {command for text in runbooks() for command in re.findall(r"(?:^ *|`)(tidegate [^`\n]+)", text, re.MULTILINE)}
+    assert any(" rollback " in command for command in commands)
+    for command in commands:
+        assert main([*shlex.split(command)[1:], "--help"]) == 0, f"{command}: {capsys.readouterr().err}"
+
+
+def runbooks() -> list[str]:
+    """The text of every runbook."""
+    return [path.read_text(encoding="utf-8") for path in sorted(RUNBOOKS.glob("*.md"))]
 
 
 def test_every_recorded_series_that_is_read_is_recorded() -> None:
@@ -89,5 +104,5 @@ def test_all_windows_of_drift_are_judged_alike() -> None:
         summed = re.sub(rf"sum_over_time\((\S+)\[{window}:1h\]\)", r"\1", str(text))
         return summed.replace(f":{window}", ":1h")
 
-    for name in ("share", "psi", "ks", "detected"):
+    for name in ("share", "psi", "ks", "noise", "excess", "detected"):
         assert as_an_hour("1h", name) == as_an_hour("6h", name) == as_an_hour("24h", name)
