@@ -26,6 +26,7 @@ _FLAGS = {
     "daemon_tls_cert": "certificate that the daemons are shown",
     "daemon_tls_key": "private key of that certificate",
     "max_body_bytes": "largest request body taken",
+    "drift_features": "inputs of a version whose drift reference is among the metrics, most important first; as for the daemons",
 }
 _DRAIN_SECONDS = 10
 

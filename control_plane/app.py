@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     registries = RegistryPool(settings.registry, Keys(settings.signing_key, settings.trusted_keys))
     http_metrics = HttpMetrics()
-    http_metrics.add(ReferenceCollector(registries))
+    http_metrics.add(ReferenceCollector(registries, settings.drift_features))
     app = FastAPI(
         title="Tidegate control plane",
         description=DESCRIPTION,

@@ -19,17 +19,18 @@ from registry.registry import Registry
 from registry.state import ModelState
 
 _VERSION = ("model", "version")
-_FILES: Mapping[str, Callable[[bytes], Iterable[Series]]] = {
-    bundle.PROFILE: lambda raw: drift_series(profile.parse(raw)),
-    bundle.EVALUATION: evaluation_series,
-}
 
 
 class ReferenceCollector(Collector):
     """Collects `FAMILIES` at each scrape; the files of a version are read once, since it never changes."""
 
-    def __init__(self, registries: RegistryPool) -> None:
+    def __init__(self, registries: RegistryPool, features: int) -> None:
+        """Of each version the references of its predictions and of at most `features` inputs are shown."""
         self._registries = registries
+        self._series_of: Mapping[str, Callable[[bytes], Iterable[Series]]] = {
+            bundle.PROFILE: lambda raw: drift_series(profile.parse(raw), features),
+            bundle.EVALUATION: evaluation_series,
+        }
         self._read: dict[tuple[str, int, str], tuple[Series, ...]] = {}
 
     def describe(self) -> Iterator[Metric]:
@@ -54,7 +55,7 @@ class ReferenceCollector(Collector):
                 _warn(error)
                 continue
             for version in versions:
-                for series in chain.from_iterable(self._series(registry, model, version, name) for name in _FILES):
+                for series in chain.from_iterable(self._series(registry, model, version, name) for name in self._series_of):
                     yield model, version, series
 
     def _series(self, registry: Registry, model: str, version: int, name: str) -> tuple[Series, ...]:
@@ -62,7 +63,7 @@ class ReferenceCollector(Collector):
         try:
             if key not in self._read:
                 present = name in registry.manifest(model, version).files
-                self._read[key] = tuple(_FILES[name](registry.read(model, version, name))) if present else ()
+                self._read[key] = tuple(self._series_of[name](registry.read(model, version, name))) if present else ()
         except RegistryError as error:
             _warn(error)
             return ()

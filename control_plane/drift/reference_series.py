@@ -13,6 +13,7 @@ from scipy import special
 
 from registry import canonical
 from registry.drift import SMOOTHING, merged
+from registry.drift_shown import chosen
 from registry.fields import integer, number, reading, record
 from registry.profile import Feature, NumericFeature, Profile
 
@@ -42,8 +43,8 @@ class Series(NamedTuple):
     value: float
 
 
-def drift_series(profile: Profile) -> Iterator[Series]:
-    """Everything recording rules need to judge counts in the bins of `profile`.
+def drift_series(profile: Profile, most: int) -> Iterator[Series]:
+    """Everything recording rules need to judge counts in the bins of the `most` important inputs of `profile` and of its predictions.
 
     A feature without reference rows gets no shares to compare with, and one without reference values no distribution function: nothing can
     have drifted from nothing.
@@ -53,7 +54,7 @@ def drift_series(profile: Profile) -> Iterator[Series]:
     for name, limit in (("psi", limits.psi), ("psi_warn", limits.psi_warn), ("ks", limits.ks), ("min_rows", limits.min_rows)):
         yield Series("tidegate_drift_limit", (name,), limit)
     rate = limits.false_discovery_rate / max(1, len(profile.features))
-    for feature in profile.features:
+    for feature in [profile.features[place] for place in chosen(profile, most)]:
         if any(feature.reference):
             yield from _shares(feature)
             yield from _merged_shares(feature, rate)

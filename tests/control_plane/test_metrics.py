@@ -16,6 +16,8 @@ from tests.exposition import value
 
 SHARE, CDF, ROWS = "tidegate_drift_reference_share", "tidegate_drift_reference_cdf", "tidegate_drift_reference_rows"
 PSI_BIN, PSI_SHARE = "tidegate_drift_reference_psi_bin", "tidegate_drift_reference_psi_share"
+SERIES_OF_A_NUMERIC_FEATURE, SERIES_OF_A_VERSION = 76, 5
+"""As docs/monitoring.md says: shares 21, distribution 20, merged bins 21 and their shares 11, values 1, critical values 2."""
 CRITICAL, LIMIT, AUC = "tidegate_drift_reference_critical", "tidegate_drift_limit", "tidegate_evaluation_auc"
 
 
@@ -108,6 +110,16 @@ def test_a_canary_is_compared_with_its_own_reference(control: Control) -> None:
     registry.route(model, Target(1, {1: 90, 2: 10}, (3,)), actor="ana", reason="try")
     exposed = {sample.labels["version"] for sample in control.scrape() if sample.name == ROWS and sample.labels["model"] == model}
     assert exposed == {"1", "2"}  # what a shadow answers is not counted
+
+
+def test_of_500_features_the_most_important_and_the_predictions_are_exposed(control: Control) -> None:
+    values = np.random.default_rng(5).normal(size=200).astype(np.float32)
+    inputs = tuple(numeric_feature(f"x{number}", values) for number in range(500))
+    profile = Profile(200, inputs, (numeric_feature("score", values),), tuple(float(number % 250) for number in range(500)))
+    samples = promoted(control, profile)
+    exposed = {sample.labels["feature"] for sample in samples if "feature" in sample.labels}
+    assert exposed == {"score", *(f"x{number}" for number in range(500) if number % 250 >= 200)}
+    assert len(samples) == 101 * SERIES_OF_A_NUMERIC_FEATURE + SERIES_OF_A_VERSION
 
 
 def test_a_feature_that_was_never_there_in_training_is_compared_with_nothing(control: Control) -> None:
