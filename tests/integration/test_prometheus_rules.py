@@ -179,6 +179,9 @@ def test_rules_give_the_psi_and_ks_of_the_whole_fleet(fleet: Fleet) -> None:
     for window in ("6h", "24h"):
         compare(fleet, window, most)
 
+    rules = [rule for group in asked.get("rules", {})["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"ok"}, [rule["lastError"] for rule in rules if rule["health"] != "ok"]
+
     # As docs/monitoring.md says.
     recorded = asked.query('count by (feature) ({__name__=~"tidegate:drift_.*"})', "feature")
     assert recorded["c"] == SERIES_OF_A_NUMERIC_FEATURE
