@@ -26,13 +26,15 @@ class Histogram:
 class VersionCounts:
     """Of one version: histograms of the whole request, the wait in the queue and the run in seconds, and of the rows of a batch.
 
-    `last_answer` is when its last batch was done, in seconds since 1970; 0 before the first.
+    `failed_seconds` is how much of the sum of `request_seconds` went to requests that failed. `last_answer` is when its last batch was
+    done, in seconds since 1970; 0 before the first.
     """
 
     request_seconds: Histogram
     queue_seconds: Histogram
     compute_seconds: Histogram
     batch_rows: Histogram
+    failed_seconds: float = 0.0
     last_answer: float = 0.0
 
 

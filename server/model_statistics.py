@@ -31,7 +31,7 @@ def _statistics(key: VersionKey, counts: VersionCounts | None, answered: _Answer
     if counts is None:
         return pb.ModelStatistics(name=model, version=str(number), inference_stats=pb.InferStatistics())
     success, fail = answered
-    seconds = counts.request_seconds.total
+    failed = counts.failed_seconds
     return pb.ModelStatistics(
         name=model,
         version=str(number),
@@ -39,17 +39,16 @@ def _statistics(key: VersionKey, counts: VersionCounts | None, answered: _Answer
         inference_count=round(counts.batch_rows.total),
         execution_count=sum(counts.batch_rows.counts),
         inference_stats=pb.InferStatistics(
-            success=_share(seconds, success, success + fail),
-            fail=_share(seconds, fail, success + fail),
+            success=_spent(success, counts.request_seconds.total - failed),
+            fail=_spent(fail, failed),
             queue=_duration(counts.queue_seconds),
             compute_infer=_duration(counts.compute_seconds),
         ),
     )
 
 
-def _share(seconds: float, number: int, of: int) -> pb.StatisticDuration:
-    # The time of requests is not counted apart by how they ended: each counts as long as the mean.
-    return pb.StatisticDuration(count=number, ns=round(seconds * 1e9 * number / of) if number else 0)
+def _spent(number: int, seconds: float) -> pb.StatisticDuration:
+    return pb.StatisticDuration(count=number, ns=max(0, round(seconds * 1e9)) if number else 0)
 
 
 def _duration(histogram: Histogram) -> pb.StatisticDuration:

@@ -12,6 +12,8 @@ from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW
 
 SHARES = {HIGH: 1.25, NORMAL: 1.0, LOW: 0.5, SHADOW: 0.25}
 """How much of the bounds each level may fill: the least urgent is refused first, the most urgent finds room when nothing else does."""
+CALLER_SHARE = 0.75
+"""How much of what its level may fill one caller may: whoever comes next finds room, however much another one sends."""
 MAX_BUCKETS = 10_000
 """Principals whose rate is remembered; the one that asked longest ago is forgotten, which gives it its burst again."""
 
@@ -29,31 +31,42 @@ class Admission:
         """copies in flight"""
         self.rows = 0
         self.bytes = 0
+        self._held: dict[str, tuple[int, int]] = {}
+        """rows and bytes by caller, of those that have any"""
 
-    def admit(self, level: int, rows: int, size: int) -> None:
+    def admit(self, caller: str, level: int, rows: int, size: int) -> None:
         """Let a request of `rows` rows and `size` bytes wait. One with more rows than half the bound counts as half of it.
 
         So it can be let in beside others, and others beside it; and whatever its size, it is let in when nothing else waits.
 
         Raises:
-            QueueFullError: if it does not fit.
+            QueueFullError: if it does not fit, or its caller has its share already.
         """
         share = SHARES[level]
         rows = self._counted(rows)
         with self._lock:
-            if (self.requests or self.shadows) and (
-                self.rows + rows > self._max_rows * share or self.bytes + size > self._max_bytes * share
-            ):
-                raise QueueFullError("as much waits as may: try again later")
+            held_rows, held_bytes = self._held.get(caller, (0, 0))
+            if self.requests or self.shadows:
+                if self.rows + rows > self._max_rows * share or self.bytes + size > self._max_bytes * share:
+                    raise QueueFullError("as much waits as may: try again later")
+                share *= CALLER_SHARE
+                more = held_rows + rows > self._max_rows * share or held_bytes + size > self._max_bytes * share
+                if more and (held_rows or held_bytes):
+                    raise QueueFullError("as much of this caller waits as may: try again later")
+            self._held[caller] = held_rows + rows, held_bytes + size
             self._count(level, 1)
             self.rows += rows
             self.bytes += size
 
-    def release(self, level: int, rows: int, size: int) -> None:
+    def release(self, caller: str, level: int, rows: int, size: int) -> None:
         """The request is answered, failed or given up."""
         with self._lock:
+            rows = self._counted(rows)
+            held_rows, held_bytes = self._held.pop(caller, (0, 0))
+            if held_rows > rows or held_bytes > size:
+                self._held[caller] = held_rows - rows, held_bytes - size
             self._count(level, -1)
-            self.rows -= self._counted(rows)
+            self.rows -= rows
             self.bytes -= size
 
     def _count(self, level: int, more: int) -> None:

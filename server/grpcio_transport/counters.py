@@ -71,9 +71,11 @@ class RequestCounters:
     def _fold_answers(self, answers: Sequence[tuple[VersionKey | None, str, str, float]]) -> None:
         self._requests.update([(key[0], str(key[1]), arm, code) if key else ("", "", "", code) for key, arm, code, _ in answers])
         seconds: dict[VersionKey, list[float]] = {}
-        for key, _, _, value in answers:
+        for key, _, code, value in answers:
             if key:
                 seconds.setdefault(key, []).append(value)
+                if code != "OK":
+                    self._version(key).failed_seconds += value
         for key, values in seconds.items():
             self._version(key).request_seconds.add(values)
 
@@ -113,6 +115,7 @@ class _VersionCounters:
         self.queue_seconds = _HistogramCounter(SECONDS)
         self.compute_seconds = _HistogramCounter(SECONDS)
         self.batch_rows = _HistogramCounter(ROWS)
+        self.failed_seconds = 0.0
         self.last_answer = 0.0
 
     def value(self) -> VersionCounts:
@@ -121,5 +124,6 @@ class _VersionCounters:
             self.queue_seconds.value(),
             self.compute_seconds.value(),
             self.batch_rows.value(),
+            self.failed_seconds,
             self.last_answer,
         )

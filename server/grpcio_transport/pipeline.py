@@ -149,7 +149,7 @@ class Pipeline:
                 raise DrainingError(_DRAINING)
             principal = self._guard.principal(MODEL_INFER, exchange.head)
             if len(data) > LARGE_BYTES:
-                self.admission.admit(NORMAL, 0, len(data))
+                self.admission.admit(_caller(principal, exchange), NORMAL, 0, len(data))
         except RequestError as error:
             self._refuse(exchange, None, begun, error)
             return
@@ -162,7 +162,7 @@ class Pipeline:
     def _read(self, principal: Principal, begun: float, data: bytes, exchange: Exchange) -> None:
         choice: Choice | None = None
         try:
-            request = self._decode(data)
+            request = self._decode(data, principal, exchange)
             self._guard.check(principal, MODEL_INFER, request.model, exchange.head)
             while True:
                 installed = self._installed
@@ -178,22 +178,22 @@ class Pipeline:
         except RequestError as error:
             self._refuse(exchange, choice, begun, error)
 
-    def _decode(self, data: bytes) -> InferRequest:
+    def _decode(self, data: bytes, principal: Principal, exchange: Exchange) -> InferRequest:
         try:
             return tensors.decode(data)
         finally:
             if len(data) > LARGE_BYTES:
-                self.admission.release(NORMAL, 0, len(data))
+                self.admission.release(_caller(principal, exchange), NORMAL, 0, len(data))
 
     def _submit(self, inference: _Inference) -> None:
         request, lane = inference.request, inference.lane
         rows = lane.form.rows(request)
         level = _LEVELS.get(request.parameters.priority, _DEFAULT_LEVEL)
         deadline = inference.begun + _remaining(inference.exchange, request)
-        caller = inference.principal.name or inference.exchange.head.peer
+        caller = _caller(inference.principal, inference.exchange)
         self._limit(inference.principal, caller, rows)
         self._check_deadline(lane.batcher, level, caller, rows, deadline - inference.begun)
-        self.admission.admit(level, rows, inference.size)
+        self.admission.admit(caller, level, rows, inference.size)
         waiting = Waiting(
             request.inputs,
             rows,
@@ -210,7 +210,7 @@ class Pipeline:
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
-            self.admission.release(level, rows, inference.size)
+            self.admission.release(caller, level, rows, inference.size)
             raise
         inference.exchange.on_end(partial(self._give_up, inference, waiting))
 
@@ -247,21 +247,21 @@ class Pipeline:
         request, begun = inference.request, time.perf_counter()
         try:
             rows = lane.form.rows(request)
-            self.admission.admit(SHADOW, rows, inference.size)
+            self.admission.admit(SHADOW_ARM, SHADOW, rows, inference.size)
         except (InputMismatchError, QueueFullError) as error:
             self._shadowed(lane, begun, error)
             return
 
         def done(_: Waiting, outcome: Columns | RequestError) -> None:
-            self.admission.release(SHADOW, rows, inference.size)
+            self.admission.release(SHADOW_ARM, SHADOW, rows, inference.size)
             self._shadowed(lane, begun, outcome)
 
         shape, outputs = lane.form.shape(request), lane.form.outputs(request)
-        waiting = Waiting(request.inputs, rows, shape, outputs, "", SHADOW, math.inf, begun, done, request.id, SHADOW_ARM)
+        waiting = Waiting(request.inputs, rows, shape, outputs, SHADOW_ARM, SHADOW, math.inf, begun, done, request.id, SHADOW_ARM)
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
-            self.admission.release(SHADOW, rows, inference.size)
+            self.admission.release(SHADOW_ARM, SHADOW, rows, inference.size)
 
     def _shadowed(self, lane: Lane, begun: float, outcome: Columns | RequestError) -> None:
         code = grpc_errors.STATUS[type(outcome)].name if isinstance(outcome, RequestError) else "OK"
@@ -296,7 +296,7 @@ class Pipeline:
     def _finish(self, inference: _Inference, waiting: Waiting, outcome: Columns | RequestError) -> None:
         """Answer a request that was admitted, and count it."""
         request, choice, lane, exchange, _, begun, size = inference
-        self.admission.release(waiting.level, waiting.rows, size)
+        self.admission.release(waiting.caller, waiting.level, waiting.rows, size)
         if isinstance(outcome, RequestError):
             self._refuse(exchange, choice, begun, outcome, waiting)
             return
@@ -315,9 +315,14 @@ class Pipeline:
         """The caller of an admitted request went away, or its deadline passed."""
         if waiting.over or not inference.lane.batcher.drop(waiting):
             return
-        self.admission.release(waiting.level, waiting.rows, inference.size)
+        self.admission.release(waiting.caller, waiting.level, waiting.rows, inference.size)
         code = "DEADLINE_EXCEEDED" if time.perf_counter() >= waiting.deadline else "CANCELLED"
         self._ended(inference.exchange, inference.choice, inference.begun, code, waiting)
+
+
+def _caller(principal: Principal, exchange: Exchange) -> str:
+    """Whom a request counts for: its principal, or the connection of one without a name."""
+    return principal.name or exchange.head.peer
 
 
 def _logged(version: LoadedVersion, batch: Batch) -> LoggedBatch:

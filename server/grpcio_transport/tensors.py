@@ -14,6 +14,7 @@ from registry.bundle import Signature, TensorSpec
 from server.engine import DTYPES, Columns, Tensor
 from server.errors import InputMismatchError
 from server.grpcio_transport import parameters
+from server.grpcio_transport.field_count import check_fields
 from server.grpcio_transport.parameters import Parameters
 from server.messages import parse
 from tidegate_protos import inference_pb2 as pb
@@ -64,8 +65,10 @@ def decode(data: bytes) -> InferRequest:
     """Read a ModelInferRequest.
 
     Raises:
-        InputMismatchError: if it does not parse, mixes raw and typed contents, or a tensor's bytes do not match its shape and datatype.
+        InputMismatchError: if it does not parse, has too many fields, mixes raw and typed contents, or a tensor's bytes do not match its
+            shape and datatype.
     """
+    check_fields(data)
     message = parse(pb.ModelInferRequest, data)
     tensors, contents = message.inputs, message.raw_input_contents
     raw = bool(contents)

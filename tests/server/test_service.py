@@ -117,8 +117,8 @@ def test_statistics_add_up_arms_and_tell_success_from_failure() -> None:
     first, second = statistics(service(("m", served), counters=Counters(requests, {}, {("m", 1): _counts()}, {}, {})))
     assert (first.inference_count, first.execution_count, first.last_inference) == (7, 3, 1_700_000_000_500)
     stats = first.inference_stats
-    assert (stats.success.count, stats.success.ns) == (6, 600_000_000)
-    assert (stats.fail.count, stats.fail.ns) == (2, 200_000_000)
+    assert (stats.success.count, stats.success.ns) == (6, 700_000_000)
+    assert (stats.fail.count, stats.fail.ns) == (2, 100_000_000)
     assert (stats.queue.count, stats.queue.ns) == (6, 1_000_000)
     assert (stats.compute_infer.count, stats.compute_infer.ns) == (3, 60_000_000)
     assert (second.version, second.inference_count, second.inference_stats.success.count) == ("2", 0, 0)
@@ -156,6 +156,7 @@ def _counts() -> VersionCounts:
         queue_seconds=_histogram(SECONDS, 6, 0.001),
         compute_seconds=_histogram(SECONDS, 3, 0.06),
         batch_rows=_histogram(ROWS, 3, 7.0),
+        failed_seconds=0.1,
         last_answer=1_700_000_000.5,
     )
 

@@ -1,6 +1,7 @@
 """What is refused before it waits, how, and how soon."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request, reason, retry_seconds
 from tests.daemons import Daemon, daemon, wait_until
 from tests.exposition import scrape, value
+from tidegate_protos import inference_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
     from tidegate_protos import inference_pb2 as pb
@@ -47,6 +49,13 @@ def ask(running: Daemon, rows: int = 1, priority: int = 0, timeout: float = 20) 
     if priority:
         request.parameters["priority"].uint64_param = priority
     return running.stub.ModelInfer.future(request, timeout=timeout)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def another_caller(running: Daemon) -> Iterator[Daemon]:
+    """The same daemon by a connection of its own."""
+    with grpc.insecure_channel(running.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        yield dataclasses.replace(running, stub=pb_grpc.GRPCInferenceServiceStub(channel))  # type: ignore[no-untyped-call]
 
 
 def refusals(calls: "list[grpc.Future[pb.ModelInferResponse]]") -> list[grpc.RpcError]:
@@ -89,12 +98,21 @@ def test_request_larger_than_the_bound_is_let_in_when_nothing_waits(small: Daemo
     assert raw_floats(ask(small, rows=50).result()).shape == (50, 3)
 
 
+def test_one_caller_leaves_room_for_the_next(small: Daemon) -> None:
+    greedy = [ask(small) for _ in range(40)]
+    wait_until(lambda: queued(small) >= 2, "nothing waits")
+    with another_caller(small) as modest:
+        assert not refusals([ask(modest)])
+    assert refusals(greedy)
+
+
 def test_least_urgent_is_refused_first_and_most_urgent_last(small: Daemon) -> None:
-    busy = [ask(small) for _ in range(8)]
-    wait_until(lambda: queued(small) >= 4, "nothing waits")
-    low, normal, high = ask(small, priority=3), ask(small, priority=2), ask(small, priority=1)
-    assert [len(refusals([call])) for call in (low, normal, high)] == [1, 1, 0]
-    assert not refusals(busy)
+    with another_caller(small) as other:
+        busy = [*[ask(small) for _ in range(4)], *[ask(other) for _ in range(4)]]
+        wait_until(lambda: queued(small) >= 4, "nothing waits")
+        low, normal, high = ask(small, priority=3), ask(small, priority=2), ask(small, priority=1)
+        assert [len(refusals([call])) for call in (low, normal, high)] == [1, 1, 0]
+        assert not refusals(busy)
 
 
 def test_higher_priority_overtakes_what_waits(root: Path, tmp_path: Path) -> None:

@@ -68,7 +68,13 @@ def test_statistics_count_requests_rows_and_runs_of_a_version(served: Daemon, cl
         served.stub.ModelInfer(raw_request("lookup", {"index": np.array(indexes, np.int64)}), timeout=10)
     with pytest.raises(grpc.RpcError):
         served.stub.ModelInfer(raw_request("lookup", {"index": np.array([99], np.int64)}), timeout=10)
-    wait_until(lambda: statistics(client, "lookup").execution_count == before.execution_count + 2, "the runs were not counted")
+    wait_until(
+        lambda: (
+            statistics(client, "lookup").execution_count == before.execution_count + 2
+            and statistics(client, "lookup").inference_stats.fail.count > before.inference_stats.fail.count
+        ),
+        "the runs were not counted",
+    )
     after = statistics(client, "lookup")
     assert (after.name, after.version) == ("lookup", "1")
     assert after.inference_count - before.inference_count == 4
@@ -76,6 +82,7 @@ def test_statistics_count_requests_rows_and_runs_of_a_version(served: Daemon, cl
     assert after.inference_stats.fail.count - before.inference_stats.fail.count == 1
     assert after.inference_stats.queue.count - before.inference_stats.queue.count == 2
     assert after.inference_stats.compute_infer.count - before.inference_stats.compute_infer.count == 2
+    assert after.inference_stats.fail.ns > before.inference_stats.fail.ns
     assert 0 < after.inference_stats.compute_infer.ns < after.inference_stats.success.ns + after.inference_stats.fail.ns
 
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from server.errors import DeadlineUnreachableError, QueueFullError, RateLimitedError
 from server.grpcio_transport import admission
-from server.grpcio_transport.admission import MAX_BUCKETS, SHARES, Admission, RateLimits, check_deadline
+from server.grpcio_transport.admission import CALLER_SHARE, MAX_BUCKETS, SHARES, Admission, RateLimits, check_deadline
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW
 
 MAX_ROWS, MAX_BYTES = 40, 1000
@@ -19,21 +19,26 @@ class AdmissionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.admission = Admission(MAX_ROWS, MAX_BYTES)
-        self.inside: list[tuple[int, int, int]] = []
+        self.inside: list[tuple[str, int, int, int]] = []
 
-    @rule(level=st.integers(HIGH, SHADOW), rows=st.integers(0, 100), size=st.integers(0, 600))
-    def admit(self, level: int, rows: int, size: int) -> None:
-        counted = min(rows, MAX_ROWS // 2)
-        held, bytes_held = sum(min(one, MAX_ROWS // 2) for _, one, _ in self.inside), sum(one for _, _, one in self.inside)
-        fits = held + counted <= MAX_ROWS * SHARES[level] and bytes_held + size <= MAX_BYTES * SHARES[level]
+    @rule(caller=st.sampled_from("abc"), level=st.integers(HIGH, SHADOW), rows=st.integers(0, 100), size=st.integers(0, 600))
+    def admit(self, caller: str, level: int, rows: int, size: int) -> None:
+        fits = self._fits(self.inside, SHARES[level], rows, size)
+        own = [one for one in self.inside if one[0] == caller and (one[2] or one[3])]
+        fits &= not own or self._fits(own, SHARES[level] * CALLER_SHARE, rows, size)
         try:
-            self.admission.admit(level, rows, size)
+            self.admission.admit(caller, level, rows, size)
         except QueueFullError:
             assert self.inside
             assert not fits
         else:
             assert fits or not self.inside
-            self.inside.append((level, rows, size))
+            self.inside.append((caller, level, rows, size))
+
+    def _fits(self, inside: list[tuple[str, int, int, int]], share: float, rows: int, size: int) -> bool:
+        held = sum(min(one, MAX_ROWS // 2) for _, _, one, _ in inside)
+        bytes_held = sum(one for _, _, _, one in inside)
+        return held + min(rows, MAX_ROWS // 2) <= MAX_ROWS * share and bytes_held + size <= MAX_BYTES * share
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
@@ -42,10 +47,10 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_those_inside(self) -> None:
-        assert self.admission.requests == sum(level != SHADOW for level, _, _ in self.inside)
-        assert self.admission.shadows == sum(level == SHADOW for level, _, _ in self.inside)
-        assert self.admission.bytes == sum(size for _, _, size in self.inside)
-        assert self.inside or self.admission.rows == 0
+        assert self.admission.requests == sum(level != SHADOW for _, level, _, _ in self.inside)
+        assert self.admission.shadows == sum(level == SHADOW for _, level, _, _ in self.inside)
+        assert self.admission.bytes == sum(size for _, _, _, size in self.inside)
+        assert self.inside or (self.admission.rows == 0 and not self.admission._held)
 
 
 TestAdmission = AdmissionMachine.TestCase
@@ -55,21 +60,31 @@ def test_less_urgent_levels_fill_less_of_the_bounds() -> None:
     filled = {}
     for level in (HIGH, NORMAL, LOW, SHADOW):
         gate = Admission(MAX_ROWS, MAX_BYTES)
-        for _ in range(int(MAX_ROWS * SHARES[level])):
-            gate.admit(level, 1, 1)
+        for caller in range(int(MAX_ROWS * SHARES[level])):
+            gate.admit(str(caller), level, 1, 1)
         with pytest.raises(QueueFullError):
-            gate.admit(level, 1, 1)
+            gate.admit("another", level, 1, 1)
         filled[level] = gate.rows
     assert filled == {HIGH: 50, NORMAL: 40, LOW: 20, SHADOW: 10}
 
 
+def test_one_caller_leaves_room_for_the_next_in_rows_and_in_bytes() -> None:
+    for rows, size in ((1, 0), (0, MAX_BYTES // MAX_ROWS)):
+        gate = Admission(MAX_ROWS, MAX_BYTES)
+        for _ in range(int(MAX_ROWS * CALLER_SHARE)):
+            gate.admit("greedy", NORMAL, rows, size)
+        with pytest.raises(QueueFullError, match="this caller"):
+            gate.admit("greedy", NORMAL, rows, size)
+        gate.admit("modest", NORMAL, rows, size)
+
+
 def test_very_large_request_is_let_in_beside_others_and_others_beside_it() -> None:
     gate = Admission(MAX_ROWS, MAX_BYTES)
-    gate.admit(NORMAL, 1, 1)
-    gate.admit(NORMAL, 1_000_000, 1)
-    gate.admit(NORMAL, 1, 1)
+    gate.admit("a", NORMAL, 1, 1)
+    gate.admit("a", NORMAL, 1_000_000, 1)
+    gate.admit("a", NORMAL, 1, 1)
     for rows in (1, 1_000_000, 1):
-        gate.release(NORMAL, rows, 1)
+        gate.release("a", NORMAL, rows, 1)
     assert (gate.requests, gate.rows, gate.bytes) == (0, 0, 0)
 
 
