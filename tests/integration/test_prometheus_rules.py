@@ -166,9 +166,9 @@ def test_rules_give_the_psi_and_ks_of_the_whole_fleet(fleet: Fleet) -> None:
     wait_until(lambda: "tidegate:drift_reference_share" in asked.names(), "the references are not recorded")
     wait_for_the_beginning_of_an_hour()
     send(fleet)
-    exact = fleet.verdict(1, 1)
-    assert exact[0].rows == 4500
-    assert {feature.name for feature in exact if feature.drifted} == {"a", "b", "kind", "score"}
+    drifted = {feature.name: feature.drifted for feature in fleet.verdict(1, 1)}
+    assert all(drifted[name] for name in ("a", "b", "kind"))
+    assert not drifted["c"]
 
     wait_until(lambda: asked.query("sum(tidegate_drift_rows_total)", "").get("") == 4500, "not every row was scraped")
     time.sleep(2)  # for the rules to have seen it too
