@@ -22,7 +22,7 @@ _VERSION = ("model", "version")
 
 
 class ReferenceCollector(Collector):
-    """Collects `FAMILIES` at each scrape; the files of a version are read once, since it never changes."""
+    """Collects `FAMILIES` at each scrape; the files of a version in use are read once, since it never changes."""
 
     def __init__(self, registries: RegistryPool, features: int) -> None:
         """Of each version the references of its predictions and of at most `features` inputs are shown."""
@@ -45,6 +45,8 @@ class ReferenceCollector(Collector):
         except RegistryError as error:
             _warn(error)
             found = []
+        versions = {(model, version) for model, version, _ in found}
+        self._read = {key: read for key, read in self._read.items() if key[:2] in versions}
         return _families(found)
 
     def _in_use(self, registry: Registry) -> Iterator[tuple[str, int, Series]]:
