@@ -4,7 +4,7 @@ The values of one version are made in `reference_series`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from typing import TypeAlias
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily
@@ -19,6 +19,8 @@ from registry.registry import Registry
 from registry.state import ModelState
 
 _VERSION = ("model", "version")
+_Key: TypeAlias = tuple[str, int, str]
+"""Model, version, and the file that was read"""
 
 
 class ReferenceCollector(Collector):
@@ -31,45 +33,43 @@ class ReferenceCollector(Collector):
             bundle.PROFILE: lambda raw: drift_series(profile.parse(raw), features),
             bundle.EVALUATION: evaluation_series,
         }
-        self._read: dict[tuple[str, int, str], tuple[Series, ...]] = {}
+        self._read: Mapping[_Key, tuple[Series, ...]] = {}
 
     def describe(self) -> Iterator[Metric]:
         """The families without samples, so that registering reads no file."""
-        return _families(())
+        return _families({})
 
     def collect(self) -> Iterator[Metric]:
         """The families as the registry is now; what cannot be read is logged and left out, so that the scrape goes on."""
         try:
             with self._registries.lend() as registry:
-                found = list(self._in_use(registry))
+                read = dict(self._in_use(registry))
         except RegistryError as error:
             _warn(error)
-            found = []
-        versions = {(model, version) for model, version, _ in found}
-        self._read = {key: read for key, read in self._read.items() if key[:2] in versions}
-        return _families(found)
+            return _families({})
+        # In place of what was read before, which another scrape may still be looking at: nothing is kept of versions out of use.
+        self._read = read
+        return _families(read)
 
-    def _in_use(self, registry: Registry) -> Iterator[tuple[str, int, Series]]:
+    def _in_use(self, registry: Registry) -> Iterator[tuple[_Key, tuple[Series, ...]]]:
         for model in registry.models():
             try:
-                versions = in_use(registry.state(model))
+                keys = [(model, version, name) for version in in_use(registry.state(model)) for name in self._series_of]
             except RegistryError as error:
                 _warn(error)
                 continue
-            for version in versions:
-                for series in chain.from_iterable(self._series(registry, model, version, name) for name in self._series_of):
-                    yield model, version, series
+            for key in keys:
+                try:
+                    yield key, self._series(registry, key)
+                except RegistryError as error:
+                    _warn(error)
 
-    def _series(self, registry: Registry, model: str, version: int, name: str) -> tuple[Series, ...]:
-        key = (model, version, name)
-        try:
-            if key not in self._read:
-                present = name in registry.manifest(model, version).files
-                self._read[key] = tuple(self._series_of[name](registry.read(model, version, name))) if present else ()
-        except RegistryError as error:
-            _warn(error)
-            return ()
-        return self._read[key]
+    def _series(self, registry: Registry, key: _Key) -> tuple[Series, ...]:
+        if (known := self._read.get(key)) is not None:
+            return known
+        model, version, name = key
+        present = name in registry.manifest(model, version).files
+        return tuple(self._series_of[name](registry.read(model, version, name))) if present else ()
 
 
 def in_use(state: ModelState) -> list[int]:
@@ -78,10 +78,11 @@ def in_use(state: ModelState) -> list[int]:
     return sorted({*answering, *([state.staging] if state.staging is not None else [])})
 
 
-def _families(found: Iterable[tuple[str, int, Series]]) -> Iterator[Metric]:
+def _families(read: Mapping[_Key, tuple[Series, ...]]) -> Iterator[Metric]:
     families = {name: GaugeMetricFamily(name, text, labels=(*_VERSION, *labels)) for name, (text, labels) in FAMILIES.items()}
-    for model, version, series in found:
-        families[series.family].add_metric((model, str(version), *series.labels), series.value)
+    for (model, version, _), found in read.items():
+        for series in found:
+            families[series.family].add_metric((model, str(version), *series.labels), series.value)
     yield from families.values()
 
 

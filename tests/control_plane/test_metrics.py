@@ -134,9 +134,11 @@ def test_the_evaluation_is_exposed_and_a_broken_one_harms_nothing_else(control: 
     samples = promoted(control, make_profile(), evaluation_json=canonical.encode(evaluation))
     assert value(samples, AUC) == 0.75
     assert value(samples, "tidegate_evaluation_minority_share") == 0.25
-    broken = promoted(control, make_profile(), evaluation_json=b'{"rows": 0}')
-    assert value(broken, ROWS) == 400
-    assert not [sample for sample in broken if sample.name == AUC]
+    damages: list[canonical.JsonObject] = [{"rows": 0}, {"positives": 401}, {"metrics": {}}]
+    for damage in damages:
+        broken = promoted(control, make_profile(), evaluation_json=canonical.encode({**evaluation, **damage}))
+        assert value(broken, ROWS) == 400
+        assert not [sample for sample in broken if sample.name == AUC]
 
 
 def test_references_follow_a_promotion(control: Control) -> None:
