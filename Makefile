@@ -8,13 +8,13 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/.pycache
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv
 EDITABLE := -e protos -e clients/python -e .
-SOURCES := registry server control_plane training clients tests protos/generate.py
+SOURCES := registry server control_plane training clients deploy/grafana tests protos/generate.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format protos lock clean
+.PHONY: help demo test bench lint format protos dashboards lock clean
 
 help: ## what each verb does
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## train, promote, serve and swap on real data (KEEP=1 leaves it running)
 	@$(BIN)/python -m clients.demo $(if $(KEEP),--keep)
@@ -31,6 +31,7 @@ lint: .venv/.dev ## ruff, mypy strict, import contracts, generated code up to da
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python -m deploy.grafana.generate --check
 
 format: .venv/.dev ## ruff format and safe fixes
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -38,6 +39,9 @@ format: .venv/.dev ## ruff format and safe fixes
 
 protos: .venv/.dev ## regenerate protos/src from the .proto files
 	$(BIN)/python protos/generate.py
+
+dashboards: .venv/.dev ## write deploy/grafana/dashboards from deploy/grafana/*.py
+	$(BIN)/python -m deploy.grafana.generate
 
 lock: $(UV) ## resolve requirements/*.txt anew, with hashes
 	@PATH="$(BIN):$$PATH" sh requirements/lock.sh

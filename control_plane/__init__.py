@@ -11,6 +11,7 @@ It keeps nothing of its own: its state is the registry, so that two of them can 
     models          models, versions, states, logs and cards: everything that reads
     promotions      promotions and rollbacks: everything that writes
     drift           the drift the daemon counted, and the references to compare it with
+    alerts          what Alertmanager tells, noted in the logs of the models, and read from there
     inference       /v2: JSON and binary tensors in, gRPC to the daemon, and back
     console         the page for people at /
 """

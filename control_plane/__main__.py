@@ -25,6 +25,9 @@ _FLAGS = {
     "daemon_tls_ca": "authorities in PEM that the daemons' certificates come from: TLS is spoken with them",
     "daemon_tls_cert": "certificate that the daemons are shown",
     "daemon_tls_key": "private key of that certificate",
+    "prediction_log": "folder of the daemons' prediction log, from which quality is read",
+    "feedback_log": "folder of their feedback log; without it quality is only estimated",
+    "quality_mature": "age from which rows are judged in the metrics: 90s, 30m, 12h or 7d",
     "max_body_bytes": "largest request body taken",
     "drift_features": "inputs of a version whose drift reference is among the metrics, most important first; as for the daemons",
 }
@@ -102,7 +105,9 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
 
 def _configure_log() -> None:
-    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    # A plain traceback: the fine one that is the default shows the values of variables, which are rows and tokens of callers.
+    for_people = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = for_people if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper("iso"), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

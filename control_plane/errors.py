@@ -6,7 +6,13 @@ ControlPlaneError
 │   ├── ParameterError      a query parameter or header that cannot be read
 │   ├── NotAcceptableError  no representation the caller accepts
 │   └── TensorError         the body of an inference request is not what the protocol says
-└── AnswerError             an answer of the daemon that cannot be written as the caller asked
+├── QualityError            the quality of a version cannot be told
+│   ├── LogsOffError        this control plane was not told where the logs are
+│   ├── ScoreMissingError   the version, or what is logged of it, has no score to judge
+│   ├── TooManyRowsError    more rows than there is memory for
+│   └── LogUnreadableError  a file of the logs cannot be read
+├── AnswerError             an answer of the daemon that cannot be written as the caller asked
+└── DaemonsDisagreeError    a daemon that counts drift in bins that are not those of the version
 """
 
 
@@ -36,3 +42,27 @@ class TensorError(RequestError):
 
 class AnswerError(ControlPlaneError):
     """The daemon answered something JSON cannot hold; binary output can."""
+
+
+class DaemonsDisagreeError(ControlPlaneError):
+    """Counts that cannot be added up, since their bins differ: the text says which daemon has which."""
+
+
+class QualityError(ControlPlaneError):
+    """The quality of a version cannot be told."""
+
+
+class LogsOffError(QualityError):
+    """Nobody said where the prediction log and the feedback log are."""
+
+
+class ScoreMissingError(QualityError):
+    """The version has no classes, or its log no probability of the positive one."""
+
+
+class TooManyRowsError(QualityError):
+    """The time asked for holds more rows than there is memory for."""
+
+
+class LogUnreadableError(QualityError):
+    """A file of the logs is damaged, or may not be read."""

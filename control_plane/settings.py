@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     """Certificate that the daemons are shown"""
     daemon_tls_key: Path | None = None
     """Private key of that certificate"""
+    prediction_log: Path | None = None
+    """Folder of the daemons' prediction log, from which quality is read"""
+    feedback_log: Path | None = None
+    """Folder of their feedback log; without it quality is only estimated"""
+    quality_mature: str = "1d"
+    """Age from which rows are judged in the metrics"""
     max_body_bytes: int = Field(default=64 << 20, ge=1024, lt=1 << 31)
     """Largest request body taken"""
     drift_features: int = Field(default=MOST, ge=0)
@@ -64,6 +70,8 @@ class Settings(BaseSettings):
     @field_validator("daemon")
     @classmethod
     def _check_daemons(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(addresses)) != len(addresses):
+            raise ValueError("a daemon is named twice: what it counted would be added up twice")
         return tuple(map(_host_and_port, addresses))
 
     @classmethod

@@ -6,6 +6,7 @@ RegistryError
 │   ├── ModelUnknownError
 │   └── VersionUnknownError
 ├── RuleError               a commit that may not follow the present state
+│   └── AlreadyNotedError   an alert that the log holds already
 ├── ModelRefusedError       an ONNX file that the guard at the door does not let in
 ├── ConflictError           others kept committing first; nothing was written
 ├── FormatError             bytes that are not what their place says, or of a newer format
@@ -43,6 +44,10 @@ class VersionUnknownError(NotFoundError):
 
 class RuleError(RegistryError):
     """The commit may not follow the present state of the model; nothing was written."""
+
+
+class AlreadyNotedError(RuleError):
+    """The log holds this notice of this alert; whoever told it again may take it as done."""
 
 
 class ModelRefusedError(RegistryError):

@@ -7,7 +7,7 @@ a hole, a log that is not the one read before, or bytes nobody trusted signed, s
 import random
 import secrets
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from registry import canonical, checkpoint, commit, rules
 from registry.checkpoint import Checkpoint
 from registry.commit import Change, Commit
-from registry.errors import ConflictError, CorruptError, FormatError, RegistryError, RuleError, SignatureError
+from registry.errors import AccessDeniedError, ConflictError, CorruptError, FormatError, RegistryError, RuleError, SignatureError
 from registry.names import (
     MODELS,
     blob_key,
@@ -62,10 +62,19 @@ class Logs:
         self._written: set[str] = set()
 
     def models(self) -> list[str]:
-        """The names of all models with at least one commit, sorted."""
+        """The names of all models with at least one commit, sorted; those that may not be read are among them."""
         names = sorted(model_names(self._store))
-        firsts = self._store.get([commit_key(name, 1) for name in names])
+        try:
+            firsts = self._store.get([commit_key(name, 1) for name in names])
+        except AccessDeniedError:
+            return [name for name in names if self._may_have_begun(name)]
         return [name for name, first in zip(names, firsts, strict=True) if first is not None]
+
+    def _may_have_begun(self, model: str) -> bool:
+        try:
+            return get_one(self._store, commit_key(model, 1)) is not None
+        except AccessDeniedError:
+            return True  # said to whoever reads this model, and not to those who read others
 
     def commits(self, model: str, after: int = 0) -> Iterator[Commit]:
         """The commits of a model with a number above `after`, in order.
@@ -137,6 +146,11 @@ class Logs:
         if start.seq:
             self._check_continues(start, get_one(self._store, commit_key(model, start.seq)))
         return fold(start, takewhile(lambda entry: entry.time <= moment, self.trusted(model, after=start.seq)))
+
+    def before(self, model: str, moment: datetime) -> int:
+        """The number of the last commit earlier than `moment`; 0 if there is none."""
+        # Times never go back in a log, whatever the clocks do.
+        return bisect_left(range(1, self.state(model).seq + 1), moment, key=lambda seq: self.commit(model, seq).time)
 
     def append(self, model: str, decide: Decide) -> Commit:
         """Commit what `decide` says of the present state: check the rule, put if absent, or read again and retry.

@@ -7,6 +7,7 @@ counts, and when, is the daemon's business. Counts in the same bins add: over ba
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -40,7 +41,7 @@ class NumericFeature:
     edges: tuple[float, ...]
     reference: tuple[int, ...]
 
-    @property
+    @cached_property
     def bins(self) -> tuple[str, ...]:
         """The name of every bin: its upper edge, then `missing`."""
         return (*(f"{edge:.9g}" for edge in self.edges), "inf", MISSING)
@@ -63,7 +64,7 @@ class CategoricalFeature:
     values: tuple[str, ...]
     reference: tuple[int, ...]
 
-    @property
+    @cached_property
     def bins(self) -> tuple[str, ...]:
         """The name of every bin; a value is prefixed by `=`, so that none is taken for `other` or `missing`."""
         return (*(f"={value}" for value in self.values), OTHER, MISSING)
@@ -127,10 +128,22 @@ def numeric_feature(name: str, values: NDArray[np.floating] | Sequence[float]) -
     present = column[~np.isnan(column)]
     shares = np.arange(1, NUMERIC_BINS) / NUMERIC_BINS
     # "lower" picks values of the data itself, so that an edge is a float32 that really occurs and ties stay on one side.
-    edges = np.unique(np.quantile(present, shares, method="lower")) if present.size else np.empty(0, np.float32)
-    edges = edges[np.isfinite(edges)]
-    feature = NumericFeature(name, tuple(float(edge) for edge in edges), ())
+    edges = bin_edges(np.quantile(present, shares, method="lower"), present.min()) if present.size else ()
+    feature = NumericFeature(name, edges, ())
     return NumericFeature(name, feature.edges, tuple(feature.count(column).tolist()))
+
+
+def bin_edges(quantiles: NDArray[np.float32], lowest: np.float32) -> tuple[float, ...]:
+    """Edges of a numeric feature from `quantiles` [n] of its reference and its `lowest` value: each once, infinities left out.
+
+    Where the first edge is the lowest value and others coincided, as in a constant column, one more edge goes right below it: a
+    smaller value has never been seen, and must not hide among the many at the edge.
+    """
+    edges = np.unique(quantiles)
+    if edges[0] == lowest and len(edges) < len(quantiles):
+        with np.errstate(over="ignore"):  # below the smallest number is minus infinity, which is no edge
+            edges = np.insert(edges, 0, np.nextafter(edges[0], -np.float32(np.inf)))
+    return tuple(edges[np.isfinite(edges)].tolist())
 
 
 def categorical_feature(name: str, values: Sequence[str]) -> CategoricalFeature:

@@ -5,16 +5,17 @@ Every change is one commit of `log`; files go through `blobs`. Where a registry 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from registry import bundle, canonical, checkpoint, manifest, rules
+from registry.alert import ALERT, Alert, noted_in
 from registry.blobs import Blobs, Content
 from registry.canonical import JsonObject
 from registry.checkpoint import Checkpoint
 from registry.commit import Change, Commit, Kind
-from registry.errors import CorruptError, ModelUnknownError, NotARegistryError, NotFoundError, RuleError
+from registry.errors import AlreadyNotedError, CorruptError, ModelUnknownError, NotARegistryError, NotFoundError, RuleError
 from registry.log import Clock, Logs
 from registry.manifest import File, Manifest
 from registry.names import MARKER, PRODUCTION, check_name, check_stage, manifest_key
@@ -26,6 +27,10 @@ from registry.store import Sweepable, get_one
 
 if TYPE_CHECKING:
     from registry.signing import Trust
+
+
+CLOCKS_DIFFER = timedelta(days=1)
+"""By no more than this may the time of a note be earlier than the alert it notes."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +260,28 @@ class Registry:
     def note(self, model: str, version: int | None = None, *, actor: str, reason: str) -> Commit:
         """Write `reason` into the log, about a version or about the model; changes nothing else."""
         return self._change(model, Kind.NOTED, {} if version is None else {"version": version}, actor, reason)
+
+    def note_alert(self, model: str, alert: Alert, *, actor: str, reason: str) -> Commit:
+        """Write a notice of an alert into the log, about the version its labels name, if there is one; once, whoever else is told it.
+
+        Raises:
+            ModelUnknownError: if the model is not registered.
+            AlreadyNotedError: if the log holds this notice.
+            RuleError: if the actor or the reason is missing or too long.
+        """
+        self.state(model)
+        # Who writes notes and who says when an alert began have clocks of their own, and either may be wrong.
+        earliest = self.logs.before(model, min(alert.starts_at, self.clock()) - CLOCKS_DIFFER)
+
+        def decide(state: ModelState) -> Change:
+            for entry in self.log(model, earliest):
+                noted = noted_in(entry)
+                if noted and noted.same_notice(alert):
+                    raise AlreadyNotedError(f"commit {entry.seq} of {model!r} notes this alert already")
+            about = {"version": int(alert.version)} if alert.version in map(str, state.versions) else {}
+            return Change(Kind.NOTED, {**about, ALERT: alert.to_json()}, actor, reason)
+
+        return self.logs.append(model, decide)
 
     def checkpoint(self, model: str) -> Checkpoint:
         """Store a checkpoint of the present state, unless there is one of this commit, and return it.

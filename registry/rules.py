@@ -9,13 +9,15 @@ rolled_back   to the route before the present one and to nothing else, no retire
 signed_off    a version that is there; the newest sign-off of an item counts
 overridden    a version that is there; the newest override of a gate counts
 retired       once, and not what answers, shadows, is staged, or what a rollback would return to
-noted         anything, about a version or about the model
+noted         anything, about a version or about the model; if it holds an alert, a whole one
 """
 
 from registry import canonical
+from registry.alert import ALERT, Alert
 from registry.canonical import JsonObject
 from registry.commit import Change, Kind
 from registry.errors import FormatError, InvalidNameError, RuleError
+from registry.fields import reading, record
 from registry.names import MAX_VERSION, STAGING, check_digest, check_name
 from registry.route import Target, parse_target
 from registry.state import ModelState
@@ -46,6 +48,8 @@ def check(state: ModelState, change: Change) -> None:
             pass
         case _:
             _check_about(state, change, state.version(_version(change, "version")))
+    if change.kind is Kind.NOTED and ALERT in change.payload:
+        _check_alert(change)
     if len(canonical.encode(change.payload)) > MAX_PAYLOAD:
         raise RuleError(f"a {change.kind} commit holds at most {MAX_PAYLOAD} bytes: attach what is larger as evidence")
 
@@ -142,6 +146,14 @@ def _check_file(change: Change) -> None:
         raise RuleError(f"an {change.kind} commit needs sha256: the digest of a file") from error
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise RuleError(f"an {change.kind} commit needs size: the bytes of the file")
+
+
+def _check_alert(change: Change) -> None:
+    try:
+        with reading("a note"):
+            Alert.from_json(record(change.payload, ALERT))
+    except FormatError as error:
+        raise RuleError(f"a {change.kind} commit holds no whole alert: {error}") from error
 
 
 def _target(change: Change) -> Target:

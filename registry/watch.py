@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from registry.commit import Commit
-from registry.errors import StoreError
+from registry.errors import AccessDeniedError, StoreError
 from registry.local_store import LocalStore
 from registry.location import open_store
 from registry.log import checkpoints_of, model_names
@@ -146,6 +146,12 @@ class PollingWatcher:
         return self._last
 
     def _newest(self, model: str, last: int) -> int:
+        try:
+            return self._end(model, last)
+        except AccessDeniedError:
+            return last  # nobody is to miss the commits of the others for it
+
+    def _end(self, model: str, last: int) -> int:
         if last == 0 or get_one(self._store, commit_key(model, last)) is None:
             # Not seen before, or not the log that was seen: begin where its newest checkpoint is.
             last = max(checkpoints_of(self._store, model), default=0)
@@ -243,14 +249,14 @@ class InotifyWatcher:
         return True
 
     def _cover(self, folder: Path) -> bool:
-        """Watch `folder` and what is below it; False if it is not there. Raises OSError at the system's limit."""
+        """Watch `folder` and what is below it; False if it is not there, or may not be read. Raises OSError at the system's limit."""
         if not self._may_hold_logs(folder):
             return False
         try:
             # First watch, then look: what appears in between is seen by one of the two.
             self._folders[self._inotify.add_watch(folder, self._mask)] = folder
             below = [] if self._depth(folder) == len(_LOG_PATH) else [entry.name for entry in os.scandir(folder)]
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return False
         for name in below:
             self._cover(folder / name)

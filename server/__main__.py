@@ -1,6 +1,5 @@
 """`python -m server`: read the flags, start the daemon, wait for a signal, drain; or, with `--replicas`, be the parent of several."""
 
-import contextlib
 import gc
 import itertools
 import logging
@@ -13,14 +12,14 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from server import flags, listeners, replica
+from server import flags, listeners, replica, standard_files
 from server.errors import ServerError
 from server.replica import Seat
 from server.settings import Settings, read_settings
 
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 _REPLICA_SIGNALS = {replica.LISTEN_SIGNAL, replica.LEAVE_SIGNAL, replica.ORPHANED_SIGNAL}
-_STDERR = 2
+_IN_A_LIBRARY = ("batcher-", "loader", "follower")
 _COLLECT_SECONDS = 5.0
 _FULL_COLLECTION = 60
 _LEAVE_MARGIN = 1.2
@@ -29,6 +28,7 @@ _LEAVE_MARGIN = 1.2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code."""
+    standard_files.open_missing()
     arguments = list(sys.argv[1:] if argv is None else argv)
     given = dict(flags.parse(arguments))
     config = given.pop("config", None)
@@ -58,7 +58,7 @@ def _serve(settings: Settings) -> int:
     daemon.load()
     daemon.metrics.start()
     metrics_address = listeners.address_of(metrics, settings.metrics_address)
-    print(f"daemon listening on {address}, metrics on http://{metrics_address}/metrics", flush=True)  # noqa: T201 -- for the person who typed it
+    standard_files.announce(f"daemon listening on {address}, metrics on http://{metrics_address}/metrics")
     signal.sigwait(_STOP_SIGNALS)
     _end_at_once_when_told_again()
     daemon.stop(settings.drain_delay)
@@ -87,8 +87,8 @@ def _serve_as_replica(settings: Settings, seat: Seat) -> int:
 
 
 def _ended() -> int:
-    """The exit code; where a model still runs, the end itself: to tear its thread down under ONNX Runtime would abort the process."""
-    if any(thread.name.startswith("batcher-") for thread in threading.enumerate()):
+    """The exit code; while a thread runs a model, loads or reads, the end itself: torn down in a library it would abort the process."""
+    if any(thread.name.startswith(_IN_A_LIBRARY) for thread in threading.enumerate()):
         os._exit(0)
     return 0
 
@@ -129,14 +129,15 @@ def _end_at_once_when_told_again() -> None:
 
 
 def _configure_log(seat: Seat | None) -> None:
-    for_people: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer()]
+    # A plain traceback: the fine one that is the default shows the values of variables, which are rows and tokens of callers.
+    for_people: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     for_machines: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper("iso"),
             *([_numbered(seat.number)] if seat else []),
-            *(for_people if sys.stderr.isatty() else for_machines),
+            *(for_people if standard_files.logs_to_terminal() else for_machines),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: _Log(),
@@ -144,13 +145,11 @@ def _configure_log(seat: Seat | None) -> None:
 
 
 class _Log:
-    """Lines on the standard error. Where nobody reads them any more, the thread that logs goes on: it may be the one that serves all."""
+    """What structlog writes its lines to."""
 
     def msg(self, line: str) -> None:
-        """Write a line, or lose it."""
-        # Past the buffer of `sys.stderr`: what stays in it is tried again when the program ends, and then is an error.
-        with contextlib.suppress(OSError):
-            os.write(_STDERR, f"{line}\n".encode(errors="replace"))
+        """Write a line."""
+        standard_files.log(line)
 
     debug = info = warning = error = critical = exception = msg
 

@@ -1,7 +1,8 @@
-"""What must agree before a version is served: what `signature.json` states, what the model says of itself, and the golden rows.
+"""What must agree before a version is served: what `signature.json` states, what the model says of itself, profile and golden rows.
 
 Checked are, of every input and output, name, datatype, rank, and each size that both sides give; that an input has as many columns as are
-named; that a table that comes out has a column for each class; and that the golden rows come out as they did when they were registered.
+named; that a table that comes out has a column for each class; that the profile is of these inputs; and that the golden rows come out as
+they did when they were registered.
 """
 
 import io
@@ -11,6 +12,8 @@ import numpy as np
 
 from registry import bundle
 from registry.bundle import Signature, TensorSpec
+from registry.profile import NumericFeature, Profile
+from server.drift_places import input_places
 from server.engine import Columns, Engine, Tensor, bytes_of
 from server.errors import ModelFailedError, NotServableError
 from server.row_probe import agree
@@ -65,6 +68,27 @@ def _is_table(spec: TensorSpec) -> bool:
 
 def _fits(stated: int, found: int) -> bool:
     return stated == found or -1 in {stated, found}
+
+
+def check_profile(profile: Profile, signature: Signature) -> None:
+    """Refuse a profile of another version: one with an input that is not among the named columns of the signature, or is of another kind.
+
+    Where the signature names no columns nothing can be said; features that then are nowhere are told of, and not counted.
+
+    Raises:
+        NotServableError: naming the feature.
+    """
+    if not any(spec.columns for spec in signature.inputs):
+        return
+    places = input_places(signature)
+    for feature in profile.inputs:
+        place = places.get(feature.name)
+        if place is None:
+            raise NotServableError(f"{bundle.PROFILE} is of another version: its input {feature.name!r} is not in {bundle.SIGNATURE}")
+        if isinstance(feature, NumericFeature) and place.kind != "numbers":
+            raise NotServableError(
+                f"{bundle.PROFILE} is of another version: its input {feature.name!r} is numeric, that of the model is text"
+            )
 
 
 def check_golden(raw: bytes, engine: Engine, signature: Signature) -> Columns:

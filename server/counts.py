@@ -4,10 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from registry.profile import Counts, Profile
+from registry.drift_windows import DriftWindows
+from registry.profile import Profile
+from registry.route import CANARY, SHADOW, STABLE
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+COUNTED_ARMS = (STABLE, CANARY, SHADOW)
+"""The arms that drift is counted of, each for itself"""
+PRODUCTION_ARMS = (STABLE, CANARY)
+"""Those of them whose answers callers get"""
+PRODUCTION = ""
+"""In the place of an arm: all of `PRODUCTION_ARMS` together"""
 
 VersionKey: TypeAlias = tuple[str, int]
 """Model and version."""
@@ -40,11 +49,15 @@ class VersionCounts:
 
 @dataclass(frozen=True)
 class DriftCounts:
-    """Rows observed by a version, and per feature of its profile, in order, the counts in its bins."""
+    """What a version has counted of its traffic, in the bins of its profile.
+
+    `arms` has the counts and windows of each of `COUNTED_ARMS`, and of production traffic under `PRODUCTION`; `uncounted` are the features
+    whose counts are not, or not all, there.
+    """
 
     profile: Profile
-    rows: int
-    observed: tuple[Counts, ...]
+    arms: Mapping[str, DriftWindows]
+    uncounted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -59,5 +72,6 @@ class Counters:
     queue_rows: Mapping[VersionKey, int]
     """Rows waiting now"""
     drift: Mapping[VersionKey, DriftCounts]
+    """Of the loaded versions that have a profile"""
     in_flight: int = 0
     """Requests admitted and not answered yet"""

@@ -28,6 +28,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BYTES": np.dtype(np.object_),
 }
 
+TEXT_BYTES = 56
+"""What an element of a BYTES tensor takes beside its letters: an object of Python, and a pointer to it."""
+
 
 def rows_of(columns: Columns, start: int, stop: int) -> dict[str, Tensor]:
     """The rows `start` to `stop` of every tensor, without a copy."""

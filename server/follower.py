@@ -16,7 +16,7 @@ from registry.state import ModelState
 from registry.watch import Watcher
 from server.counts import VersionKey
 from server.lifecycle import Lifecycle
-from server.loader import RETRY_SECONDS, Loader
+from server.loader import STOP_SECONDS, Loader
 
 _log = structlog.get_logger("tidegate.follower")
 
@@ -41,10 +41,10 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """Follow no more; returns when the last step is done."""
+        """Follow no more; returns when the last step is done, or soon."""
         self._stopped.set()
         self._watcher.close()
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
         self._loader.stop()
 
     def lifecycle(self) -> Lifecycle:
@@ -63,8 +63,7 @@ class Follower:
                 self._reachable = False
             except Exception:  # noqa: BLE001 -- a defect of ours must not end the following: the next promotion has to be seen
                 _log.exception("following failed, serving what is loaded")
-            self._loader.retry()
-            self._watcher.wait(RETRY_SECONDS)
+            self._watcher.wait(self._loader.retry())
 
     def _follow(self) -> None:
         begun = time.monotonic()

@@ -20,15 +20,26 @@ def listen(address: str, flag: str) -> socket.socket:
     return listener
 
 
-def reserve(address: str) -> tuple[socket.socket, str]:
+def reserve(address: str) -> tuple[contextlib.ExitStack, str]:
     """Hold a gRPC port without listening on it, so that it stays with the processes that share it; returns the hold and the address.
 
     Raises:
         SettingsError: if somebody else has it, even if it is willing to share: requests would go to both.
     """
-    hold = _bound(address, "--grpc-address")
-    hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # set only now: binding was exclusive
-    return hold, address_of(hold, address)
+    with contextlib.ExitStack() as stack:
+        hold = stack.enter_context(_bound(address, "--grpc-address"))
+        hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # set only now: binding was exclusive
+        _claim(stack.enter_context(socket.socket(socket.AF_UNIX)), hold, address)
+        return stack.pop_all(), address_of(hold, address)
+
+
+def _claim(claim: socket.socket, hold: socket.socket, address: str) -> None:
+    """Refuse a port that another parent holds: while none of its replicas listens, Linux lets both bind it."""
+    host, port = hold.getsockname()[:2]
+    try:
+        claim.bind(f"\0tidegate-grpc-{host}-{port}")  # a name without a file, of the same network namespace, gone with the process
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {address}: {error.strerror}; choose another with --grpc-address HOST:PORT") from error
 
 
 def address_of(listener: socket.socket, address: str) -> str:

@@ -4,6 +4,7 @@ Its files are read and hashed, the model is loaded, held to the other files (`ch
 (`row_probe`), which warms it up. Which versions to load, and what to do about one that fails, is decided in `plan`.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from registry.errors import RegistryError
 from registry.profile import Profile
 from registry.registry import Registry
 from server import row_probe
-from server.checks import check_golden, check_signature
+from server.checks import check_golden, check_profile, check_signature
 from server.counts import VersionKey
 from server.engine import Columns, Engine
 from server.errors import NotServableError
@@ -86,6 +87,8 @@ def load(registry: Registry, model: str, number: int, make_engine: EngineFactory
         raise NotServableError(str(error)) from error
     engine = make_engine(raw)
     check_signature(signature, engine.signature)
+    if reference is not None:
+        check_profile(reference, signature)
     rows = check_golden(golden, engine, signature) if golden is not None else None
     batchable = _keeps_rows_apart(model, number, engine, signature, rows)
     hashed, seconds = files[bundle.MODEL].sha256, time.perf_counter() - start
@@ -102,9 +105,12 @@ def load_folder(folder: Path, name: str | None, make_engine: EngineFactory) -> L
     """
     start = time.perf_counter()
     path = _model_file(folder)
-    model = name or folder.resolve().name
-    if not model:
+    # A link is called what it is called: where it leads changes with each release.
+    model = name or Path(os.path.abspath(folder)).name  # noqa: PTH100 -- Path.absolute keeps `..`
+    if not model or not model.isprintable():
         raise NotServableError(f"{folder} has no name to call the model by: give one with --model-name")
+    if path.exists() and not path.is_file():
+        raise NotServableError(f"{path} is no file; --model-dir is the folder that the file of the model is in")
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -120,7 +126,7 @@ def _model_file(folder: Path) -> Path:
     named = folder / bundle.MODEL
     if named.exists():
         return named
-    found = sorted(folder.glob("*.onnx"))
+    found = sorted(folder.glob("[!.]*.onnx"))
     if len(found) > 1:
         raise NotServableError(f"{folder} holds {len(found)} ONNX files: call the one to serve {bundle.MODEL}")
     return found[0] if found else named

@@ -31,6 +31,8 @@ LOADERS = 2
 START_SECONDS = 0.25
 """How often, at most, a table is installed while the first versions load: each names every model."""
 PROGRESS_SECONDS = 5.0
+STOP_SECONDS = 1.0
+"""How long the end of the daemon waits for what is being loaded, or read from a registry that does not answer."""
 LARGE_BYTES = 8 << 20
 """After loading a version that takes this much, what loading it has freed is given back: as much again, or twice as much."""
 
@@ -76,12 +78,13 @@ class Loader:
         self._queue: dict[VersionKey, Part] = {}
         self._loading: set[VersionKey] = set()
         self._unsettled: set[str] = set()
-        self._dirty = self._read = self._complete = self._exceeded = self._stopped = False
+        self._dirty = self._read = self._complete = self._exceeded = self._unshared = self._stopped = False
         self._installed = self._told = time.monotonic()
         self._changed = threading.Condition()
         # A registry is for one thread at a time.
         registries = [replace(registry) for _ in range(LOADERS)]
         self._threads = [threading.Thread(target=self._run, args=[own], name="loader", daemon=True) for own in registries]
+        self._threads.append(threading.Thread(target=self._install_while_starting, name="installer", daemon=True))
 
     def start(self) -> None:
         """Begin to load what is asked for."""
@@ -89,26 +92,35 @@ class Loader:
             thread.start()
 
     def stop(self) -> None:
-        """Load no more; returns when what is being loaded is."""
+        """Load no more; returns when what is being loaded is, or soon."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+        end = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
 
     def follow(self, states: Sequence[ModelState], file_bytes: Mapping[VersionKey, int]) -> None:
         """Serve these models by these states from now on; `file_bytes` are the sizes of their model.onnx, as far as they are known."""
         with self._changed:
-            self._costs |= {key: memory_bytes(size) for key, size in file_bytes.items()}
+            self._price({key: memory_bytes(size) for key, size in file_bytes.items()})
             self._read = True
             for state in states:
                 self._models.setdefault(state.model, Model(state)).state = state
             self._replan({state.model for state in states})
 
-    def retry(self) -> None:
-        """Try again what failed to load long enough ago."""
+    def retry(self) -> float:
+        """Try again what failed to load long enough ago; returns in how many seconds something else may be due."""
         with self._changed:
             self._replan({name for name, model in self._models.items() if model.failures})
+            under_way = {*self._queue, *self._loading, *self._refused}
+            waits = (
+                _due_in(model, number)
+                for name, model in self._models.items()
+                for number in model.failures.keys() & model.parts.keys()
+                if (name, number) not in under_way
+            )
+            return min(waits, default=RETRY_SECONDS)
 
     def failures(self) -> Mapping[VersionKey, int]:
         """How often each version did not load."""
@@ -126,6 +138,12 @@ class Loader:
                 self._loaded(key, self._load(registry, *key))
             except Exception:  # noqa: BLE001 -- a defect of ours must not end the loading: the next promotion has to be served
                 _log.exception("installing failed, serving what is installed", model=key[0], version=key[1])
+
+    def _install_while_starting(self) -> None:
+        """Install what is loaded even if no version that loads next does so soon."""
+        with self._changed:
+            while not self._changed.wait_for(lambda: self._complete or self._stopped, START_SECONDS):
+                self._install_table()
 
     def _take(self) -> VersionKey | None:
         """The next version to load, the most wanted first; None at the end."""
@@ -163,27 +181,33 @@ class Loader:
             else:
                 model.failures.pop(number, None)
                 model.versions[number] = outcome
+                self._price({key: outcome.memory_bytes})
                 _log.info("version loaded", model=name, version=number, seconds=round(outcome.load_seconds, 3))
             self._replan({name})
 
     def _replan(self, names: set[str]) -> None:
         """Decide anew about these models, and about those that memory is then given to or taken from; install what comes of it."""
-        parts_differ = False
         for name in names:
             model = self._models[name]
             for number in model.parts:
                 self._queue.pop((name, number), None)
             before, model.parts = model.parts, plan.wanted(model.state, model.versions, model.failures, model.served.stages)
-            parts_differ = parts_differ or model.parts != before
-        if self.memory_budget and parts_differ:
+            self._unshared = self._unshared or model.parts != before
+        if self.memory_budget and self._unshared:
             names = names | self._share_memory()
         for name in sorted(names):
             self._apply(name, self._models[name])
         self._changed.notify_all()
         self._install_table()
 
+    def _price(self, costs: Mapping[VersionKey, int]) -> None:
+        """Note what versions take: of most it is known before they load, but not of one that stands in for others that fail."""
+        self._unshared = self._unshared or any(self._costs.get(key) != cost for key, cost in costs.items())
+        self._costs |= costs
+
     def _share_memory(self) -> set[str]:
         """Give out the memory again; returns the models to which that makes a difference."""
+        self._unshared = False
         parts = {(name, number): part for name, model in self._models.items() for number, part in model.parts.items()}
         before, self._refused = self._refused, plan.refusals(parts, self._costs, self.memory_budget)
         for key in sorted(self._refused.keys() - before.keys()):
@@ -203,13 +227,15 @@ class Loader:
                 _log.info("version unloaded", model=name, version=number)
         for number, part in model.parts.items():
             key = (name, number)
-            if number not in model.versions and key not in self._refused and key not in self._loading and _is_due(model, number):
+            if key in self._refused:
+                self._queue.pop(key, None)
+            elif number not in model.versions and key not in self._loading and _due_in(model, number) <= 0:
                 self._queue[key] = part
         if plan.settled(model.state, model.versions, model.failures, before.stages):
             self._unsettled.discard(name)
         else:
             self._unsettled.add(name)
-        model.served = plan.served(model.state, model.versions, self._reasons(name, model), before.stages)
+        model.served = plan.served(model.state, model.versions, model.failures, before.stages, self._reasons(name, model))
         self._dirty = self._dirty or model.served != before
         if (model.served.stages, model.served.split, model.served.shadows) != (before.stages, before.split, before.shadows):
             _tell_route(name, model)
@@ -230,7 +256,7 @@ class Loader:
         if not ready and not self._dirty:
             return
         if not complete and self._queue and now - self._installed < START_SECONDS:
-            return  # the next version that is loaded installs it
+            return  # the next version that is loaded installs it, or else the installer
         self._install(RoutingTable(MappingProxyType({name: model.served for name, model in self._models.items()}), complete))
         self._dirty, self._complete, self._installed = False, complete, now
         if ready or (not complete and now - self._told >= PROGRESS_SECONDS):
@@ -239,8 +265,9 @@ class Loader:
             _log.info("ready" if ready else "loading", models=len(self._models), loaded=loaded, waiting=len(self._queue))
 
 
-def _is_due(model: Model, number: int) -> bool:
-    return number not in model.failures or time.monotonic() - model.failures[number].at >= RETRY_SECONDS
+def _due_in(model: Model, number: int) -> float:
+    """Seconds until a version may be loaded; 0 if it has not failed."""
+    return model.failures[number].at + RETRY_SECONDS - time.monotonic() if number in model.failures else 0.0
 
 
 def _tell_failure(key: VersionKey, reason: str, known: Failure | None) -> None:

@@ -1,31 +1,26 @@
-"""The daemon's counts in the Prometheus text format. Counting is the transport's; here they only get names and labels."""
+"""The daemon's counts as metrics, but those of drift (`drift_metrics`). Counting is the transport's; here they get names and labels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from registry import drift
-from registry.profile import NumericFeature
 from server.counts import Counters, Histogram
 from server.lifecycle import Lifecycle
 from server.routing import RoutingTable
 
 _VERSION = ["model", "version"]
-_FEATURE = [*_VERSION, "feature"]
 _HISTOGRAMS = {
     "request_seconds": "From the arrival of a request to its answer",
     "queue_seconds": "How long a request waited for its batch to run",
     "compute_seconds": "How long a batch ran in the engine",
     "batch_rows": "Rows of a batch",
 }
-WINDOW = "all"
-"""The only window of one process: every row since it started. Windows of time are for Prometheus to make of the counters."""
 
 
 class ServerCollector:
-    """Collects all metrics of the daemon at each scrape."""
+    """Collects the metrics of the daemon at each scrape."""
 
     def __init__(self, counters: Callable[[], Counters], lifecycle: Callable[[], Lifecycle | None]) -> None:
         """`lifecycle` tells how the registry is followed; None where there is none."""
@@ -45,8 +40,6 @@ class ServerCollector:
         yield from _versions(self._table)
         if (lifecycle := self._lifecycle()) is not None:
             yield from _following(lifecycle)
-        yield from _drift_counts(counters)
-        yield from _drift_values(counters)
 
 
 @dataclass(frozen=True)
@@ -72,6 +65,21 @@ class PredictionLogCollector:
         dropped.add_metric(["queue_full"], counts.queue_full)
         dropped.add_metric(["write_failed"], counts.write_failed)
         yield dropped
+
+
+class FeedbackCollector:
+    """Collects what became of the labels sent."""
+
+    def __init__(self, counts: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """`counts` gives labels by model and result."""
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric family, as prometheus_client asks for it."""
+        labels = CounterMetricFamily("tidegate_feedback", "Labels sent, by what became of them", labels=["model", "result"])
+        for (model, result), number in self._counts().items():
+            labels.add_metric([model, result], number)
+        yield labels
 
 
 def _requests(counters: Counters) -> Iterator[Metric]:
@@ -139,34 +147,3 @@ def _following(lifecycle: Lifecycle) -> Iterator[Metric]:
     for model, version in lifecycle.fallbacks.items():
         fallback.add_metric([model, str(version)], 1)
     yield fallback
-
-
-def _drift_counts(counters: Counters) -> Iterator[Metric]:
-    bins = CounterMetricFamily("tidegate_drift_bin", "Observed values by bin of the profile", labels=[*_FEATURE, "bin"])
-    edges = CounterMetricFamily("tidegate_drift_edge", "Observed values at or under an edge of the profile", labels=[*_FEATURE, "edge"])
-    rows = CounterMetricFamily("tidegate_drift_rows", "Production rows observed", labels=_VERSION)
-    for (model, version), counts in counters.drift.items():
-        rows.add_metric([model, str(version)], counts.rows)
-        for feature, observed in zip(counts.profile.features, counts.observed, strict=True):
-            labels = [model, str(version), feature.name]
-            for name, number in zip(feature.bins, observed.tolist(), strict=True):
-                bins.add_metric([*labels, name], number)
-            if isinstance(feature, NumericFeature):
-                for name, number in zip(feature.bins[:-1], observed[:-1].cumsum().tolist(), strict=True):
-                    edges.add_metric([*labels, name], number)
-    yield from (bins, edges, rows)
-
-
-def _drift_values(counters: Counters) -> Iterator[Metric]:
-    psi = GaugeMetricFamily("tidegate_drift_psi", "Population stability index", labels=[*_FEATURE, "window"])
-    ks = GaugeMetricFamily("tidegate_drift_ks", "Kolmogorov-Smirnov distance", labels=[*_FEATURE, "window"])
-    detected = GaugeMetricFamily("tidegate_drift_detected", "Whether any feature drifted, over all rows", labels=_VERSION)
-    for (model, version), counts in counters.drift.items():
-        features = drift.evaluate(counts.profile, counts.observed)
-        for feature in features:
-            labels = [model, str(version), feature.name, WINDOW]
-            psi.add_metric(labels, feature.psi)
-            if feature.ks is not None:
-                ks.add_metric(labels, feature.ks)
-        detected.add_metric([model, str(version)], any(feature.drifted for feature in features))
-    yield from (psi, ks, detected)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from registry.bundle import Signature
-from server.engine import Columns, Tensor
+from server.engine import TEXT_BYTES, Columns, Tensor
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 Kind: TypeAlias = tuple[str, int, tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]]
@@ -45,7 +45,8 @@ class LoggedBatch:
     @property
     def size(self) -> int:
         """Bytes that it keeps alive, roughly."""
-        return sum(_size(tensor) for tensors in (self.inputs, self.outputs) for tensor in tensors.values())
+        tensors = sum(_size(tensor) for columns in (self.inputs, self.outputs) for tensor in columns.values())
+        return tensors + sum(len(request.id) for request in self.requests)
 
     @property
     def kind(self) -> Kind:
@@ -75,7 +76,9 @@ class TracedCall:
 
 
 def _size(tensor: Tensor) -> int:
-    return tensor.nbytes if tensor.dtype != object else tensor.size * 64
+    if tensor.dtype != object:
+        return tensor.nbytes
+    return tensor.size * TEXT_BYTES + sum(map(len, tensor.ravel().tolist()))
 
 
 @dataclass(frozen=True)

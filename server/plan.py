@@ -68,11 +68,17 @@ def settled(state: ModelState, loaded: Collection[int], failed: Collection[int],
     return state.production in {None, *loaded} or stand_in in loaded or (stand_in is None and state.production in failed)
 
 
-def served(state: ModelState, versions: Mapping[int, LoadedVersion], failures: Mapping[int, str], before: Mapping[str, int]) -> ServedModel:
-    """The model as it can be served with what is loaded."""
+def served(
+    state: ModelState,
+    versions: Mapping[int, LoadedVersion],
+    failed: Collection[int],
+    before: Mapping[str, int],
+    reasons: Mapping[int, str],
+) -> ServedModel:
+    """The model as it can be served with what is loaded; `reasons` say why those asked for are not."""
     stages: dict[str, int] = {}
     if state.production is not None:
-        stand_in = _stand_in(state, versions, failures, before)
+        stand_in = _stand_in(state, versions, failed, before)
         stages[PRODUCTION] = stand_in if stand_in is not None and stand_in in versions else state.production
     if state.staging is not None:
         kept = before.get(STAGING)
@@ -84,7 +90,7 @@ def served(state: ModelState, versions: Mapping[int, LoadedVersion], failures: M
         tuple(state.versions),
         MappingProxyType(_split(target, versions) if target else {}),
         tuple(number for number in target.shadows if number in versions and number != stages[PRODUCTION]) if target else (),
-        MappingProxyType(dict(failures)),
+        MappingProxyType(dict(reasons)),
     )
 
 

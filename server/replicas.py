@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from server import listeners, replica
+from server import listeners, replica, standard_files
 from server.errors import SettingsError
 from server.replica import Seat
 from server.restarts import Restarts
@@ -116,7 +116,11 @@ class Slot:
 
     async def start(self) -> bool:
         """Start the replica; returns True when it listens, False if it ended instead, which it has explained if its code is 2."""
-        self._current = running = await self._spawn()
+        try:
+            self._current = running = await self._spawn()
+        except OSError as error:  # no memory, no descriptor, no process to be had
+            _log.error("replica could not be started", replica=self._number, error=str(error))
+            return False
         if await running.is_there_when(running.loaded) and await running.listens():
             running.tell(replica.SCRAPE)
             return True
@@ -133,10 +137,7 @@ class Slot:
                     pause, self._restarts = self._restarts.after(time.monotonic() - current.started)
                     _log.warning("replica ended, starting it again", replica=self._number, code=code, seconds=pause)
                     await asyncio.sleep(pause)
-                    try:
-                        await self.start()
-                    except OSError as error:  # no memory, no process to be had: the next round tries again, later
-                        _log.error("replica could not be started", replica=self._number, error=str(error))
+                    await self.start()  # or the next round tries again, later
 
     async def replace(self) -> bool:
         """Start a process beside the one that is there, and let that leave when the new one is ready; False if it never was."""
@@ -204,8 +205,7 @@ async def _run(slots: Sequence[Slot], announcement: str) -> int:
     if failed:
         end()
     elif not stop.is_set():
-        with contextlib.suppress(OSError):  # whoever typed it may have closed the terminal since
-            print(announcement, flush=True)  # noqa: T201 -- one line for the person who typed it
+        standard_files.announce(announcement)
         work += [loop.create_task(slot.keep()) for slot in slots]
         work += [loop.create_task(_replace_when_told(slots, hang_up))]
     await stopped

@@ -32,7 +32,8 @@ def read_guarded(path: Path, *, secret: bool = False) -> bytes:
         SettingsError: if it cannot be read, is no ordinary file, is larger than 16 MiB, or others may write it.
     """
     try:
-        with path.open("rb") as file:
+        # Not to wait, where it is a pipe, for somebody who writes to it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise SettingsError(f"{path} is not a file")
@@ -78,6 +79,9 @@ class Reloaded(Generic[T]):
             self.value = self._read()
         except SettingsError as error:
             _log.error("a changed file is not usable, what it said before stays in force", what=self._what, error=str(error))
+            return False
+        except Exception:  # noqa: BLE001 -- whatever one file holds, the others are looked at, and what has changed there takes effect
+            _log.exception("a changed file could not be read, what it said before stays in force", what=self._what)
             return False
         _log.info("read again", what=self._what)
         return True

@@ -1,14 +1,15 @@
-"""Every call but ModelInfer, the same for all transports: functions from request bytes to answer bytes."""
+"""Every call that reads what is served, the same for all transports: functions from request bytes to answer bytes.
+
+ModelInfer is the transports', RecordFeedback is in `feedback_calls`.
+"""
 
 import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import version as distribution_version
 from typing import TypeAlias
 
-from registry import drift
 from registry.bundle import TensorSpec
-from registry.drift import FeatureDrift
-from server import model_config, model_statistics, repository_index
+from server import drift_answers, model_config, model_statistics, repository_index
 from server.counts import Counters
 from server.errors import InputMismatchError, ModelLoadingError, PermissionDeniedError, VersionUnknownError
 from server.loaded_version import LoadedVersion
@@ -128,10 +129,7 @@ class Service:
         counts = self._counters().drift.get(version.key)
         if counts is None:
             raise VersionUnknownError(f"version {version.number} of {version.model!r} has no profile: nothing to compare its rows with")
-        features = drift.evaluate(counts.profile, counts.observed)
-        return monitoring.GetDriftResponse(
-            model=version.model, version=str(version.number), rows=counts.rows, features=map(_feature_drift, features)
-        ).SerializeToString()
+        return drift_answers.describe(version, counts, request.window, request.arm).SerializeToString()
 
 
 def _refuse(_: bytes) -> bytes:
@@ -141,17 +139,3 @@ def _refuse(_: bytes) -> bytes:
 
 def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
     return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-
-
-def _feature_drift(feature: FeatureDrift) -> monitoring.FeatureDrift:
-    return monitoring.FeatureDrift(
-        name=feature.name,
-        kind=feature.kind,
-        bins=feature.bins,
-        observed=feature.observed,
-        reference=feature.reference,
-        psi=feature.psi,
-        ks=feature.ks,
-        p_value=feature.p_value,
-        drifted=feature.drifted,
-    )

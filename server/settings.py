@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from registry.drift_shown import MOST
 from server.errors import SettingsError
 
 DAY_SECONDS = 86_400.0
@@ -73,6 +74,10 @@ class Settings(BaseSettings):
     """Columns of which only a keyed hash is logged"""
     prediction_log_hash_key: Path | None = None
     """File with the key of those hashes, at least 16 bytes"""
+    drift_features: int = Field(default=MOST, ge=0)
+    """Inputs of a version whose drift is among the metrics, the most important ones; all are counted and judged"""
+    feedback_log: Path | None = None
+    """Folder of the feedback log; without one labels are refused"""
     tracing: str | None = None
     """Where spans are sent by OTLP over gRPC, e.g. http://127.0.0.1:4317; without it there are none"""
     tracing_share: float = Field(default=0.01, ge=0, le=1)

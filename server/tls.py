@@ -1,19 +1,34 @@
-"""Certificate files: what they hold is checked before it is used, so that a bad one is said in words and never installed. No gRPC here."""
+"""Certificates: files of them are checked before they are used, so that a bad one is said in words and never installed; and whom one names.
+
+No gRPC here.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
 
 from server.errors import SettingsError
 from server.secret_files import read_guarded
 
 T = TypeVar("T")
+
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises for a certificate or key that it cannot read, at the start or when a part of it is asked for"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ def read_tls(files: TlsFiles, now: Callable[[], datetime] = lambda: datetime.now
     chain = read_guarded(files.certificate)
     key = read_guarded(files.key, secret=True)
     leaf = _certificates(chain, files.certificate)[0]
-    if _public(leaf) != _private_public(key, files.key):
+    if _public(leaf, files.certificate) != _private_public(key, files.key):
         raise SettingsError(f"the key in {files.key} is not that of the certificate in {files.certificate}")
     _check_validity(leaf, files.certificate, now())
     client_ca = None if files.client_ca is None else read_guarded(files.client_ca)
@@ -62,12 +77,35 @@ def read_tls(files: TlsFiles, now: Callable[[], datetime] = lambda: datetime.now
     return TlsMaterial(chain, key, client_ca, leaf.not_valid_after_utc)
 
 
+@lru_cache(maxsize=1024)
+def names_in(pem: bytes) -> tuple[str, ...]:
+    """The URIs and DNS names of a certificate, or, as RFC 6125 has it, the common name of one without; none if it cannot be read.
+
+    Remembered, as a connection shows the same one for all of its calls.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        names = _alternative_names(certificate)
+        return names or tuple(str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[:1])
+    except _MALFORMED:
+        return ()
+
+
+def _alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        stated = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return *stated.get_values_for_type(x509.UniformResourceIdentifier), *stated.get_values_for_type(x509.DNSName)
+
+
 def _certificates(data: bytes, path: Path) -> list[x509.Certificate]:
     return _parsed(lambda: x509.load_pem_x509_certificates(data), f"{path} is not a certificate in PEM")
 
 
-def _public(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def _public(certificate: x509.Certificate, path: Path) -> bytes:
+    key = _parsed(certificate.public_key, f"{path} is a certificate for a key of a kind that is not known")
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _private_public(data: bytes, path: Path) -> bytes:
@@ -78,7 +116,7 @@ def _private_public(data: bytes, path: Path) -> bytes:
 def _parsed(parse: Callable[[], T], failure: str) -> T:
     try:
         return parse()
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except _MALFORMED as error:
         # Its text may quote the file.
         raise SettingsError(failure) from error
 

@@ -1,6 +1,7 @@
 """Small real ONNX models whose answers can be told in the head, and bundles of them. No test lives here."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from registry import bundle
 from registry.bundle import Signature, TensorSpec
+from registry.drift_limits import DEFAULT_LIMITS, Limits
 from registry.profile import Profile, categorical_feature, numeric_feature
 from registry.registry import Registry
 from server.onnx_engine import OnnxEngine
@@ -49,7 +51,7 @@ def slow(rounds: int) -> bytes:
         helper.make_node("Mul", ["numeric", "two"], ["doubled"]),
         helper.make_node("Add", ["doubled", "nothing"], ["scaled"]),
     ]
-    shape: list[int | None] = [None, 3]
+    shape = [None, 3]
     return _model(nodes, [_info("numeric", TensorProto.FLOAT, shape)], [_info("scaled", TensorProto.FLOAT, shape)], constants)
 
 
@@ -70,6 +72,18 @@ def echo(elem_type: int) -> bytes:
     """`x` [-1] -> `y`, the same values, of any element type."""
     node = helper.make_node("Identity", ["x"], ["y"])
     return _model([node], [_info("x", elem_type, [None])], [_info("y", elem_type, [None])])
+
+
+def texts() -> bytes:
+    """`x` BYTES [-1] -> `y`, the same texts."""
+    return echo(TensorProto.STRING)
+
+
+def wide() -> bytes:
+    """`x` FP32 [-1, -1] -> `y`, the same values: rows of any width, which may share runs."""
+    node = helper.make_node("Identity", ["x"], ["y"])
+    shape: list[int | str | None] = ["rows", "width"]
+    return _model([node], [_info("x", TensorProto.FLOAT, shape)], [_info("y", TensorProto.FLOAT, shape)])
 
 
 def classifier(weight: float) -> bytes:
@@ -102,8 +116,10 @@ def register_scaled(registry: Registry, model: str, factor: float) -> int:
     return registry.register(model, files, {}, actor="test", reason=f"times {factor}")
 
 
-def register_classifier(registry: Registry, model: str, weight: float, reference: NDArray[np.float32], texts: list[str]) -> int:
-    """Register `classifier(weight)` with the profile of `reference` [n, 3] and `texts` [n]."""
+def register_classifier(
+    registry: Registry, model: str, weight: float, reference: NDArray[np.float32], texts: list[str], limits: Limits = DEFAULT_LIMITS
+) -> int:
+    """Register `classifier(weight)` with the profile of `reference` [n, 3] and `texts` [n], judged by `limits`."""
     signature = Signature(
         (TensorSpec("numeric", "FP32", (-1, 3), COLUMNS), TensorSpec("categorical", "BYTES", (-1, 1), ("kind",))),
         (TensorSpec("probabilities", "FP32", (-1, 2), CLASSES), TensorSpec("echo", "BYTES", (-1, 1))),
@@ -117,6 +133,7 @@ def register_classifier(registry: Registry, model: str, weight: float, reference
         rows=len(reference),
         inputs=(*(numeric_feature(name, reference[:, place]) for place, name in enumerate(COLUMNS)), categorical_feature("kind", texts)),
         predictions=(numeric_feature("score", score), categorical_feature("class", [CLASSES[int(value > 0.5)] for value in score])),
+        limits=limits,
     )
     files = {bundle.MODEL: classifier(weight), bundle.SIGNATURE: signature.encode(), bundle.PROFILE: profile.encode()}
     return registry.register(model, files, {}, actor="test", reason=f"weight {weight}")
@@ -129,7 +146,7 @@ def golden(arrays: dict[str, NDArray[np.generic]]) -> bytes:
     return buffer.getvalue()
 
 
-def _info(name: str, elem_type: int, shape: list[int | None]) -> onnx.ValueInfoProto:
+def _info(name: str, elem_type: int, shape: Sequence[int | str | None]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, elem_type, shape)
 
 

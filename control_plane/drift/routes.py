@@ -1,19 +1,51 @@
-"""The call that reads drift. One daemon's counts; for a whole fleet Prometheus adds up the counters of all."""
+"""The call that reads drift: of all daemons of the settings, added up. What processes behind one address counted, Prometheus adds up."""
+
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
 
+from control_plane.drift import fleet
+from control_plane.drift.fleet import FleetDrift
 from control_plane.drift.schemas import DriftView, drift_view
 from control_plane.inference.daemons import Daemons
-from registry.names import check_name
+from control_plane.registry_pool import LentRegistry
+from registry import bundle, profile
+from registry.profile import Profile
+from registry.registry import Registry
 
 router = APIRouter(prefix="/api/v1/models", tags=["drift"])
 
 
 @router.get("/{model}/drift")
-async def drift(request: Request, model: str, version: str = "") -> DriftView:
-    """The drift of a version (a number or a stage; production if empty) of the traffic since the daemon loaded it."""
-    check_name(model)
-    return drift_view(await _daemons(request).ask(lambda client: client.drift(model, version)))
+async def drift(request: Request, model: str, registry: LentRegistry, version: str = "") -> DriftView:
+    """The drift of a version (a number or a stage; production if empty) of the traffic since the daemons loaded it."""
+    return drift_view(await fleet_drift(_daemons(request), registry, model, version))
+
+
+async def fleet_drift(daemons: Daemons, registry: Registry, model: str, version: str) -> FleetDrift:
+    """Ask every daemon what it counted, and judge it all at once.
+
+    Raises:
+        NotFoundError: if there is no such version, or it has no profile.
+        ParameterError: if `version` is none.
+        TidegateError: if no daemon answers.
+        DaemonsDisagreeError: if the counts are not of this version's profile.
+    """
+    reference = await run_in_threadpool(_reference, registry, model, version)
+    answers = await daemons.every(lambda client: client.drift(model, str(reference.version)))
+    return await run_in_threadpool(fleet.together, model, reference.version, reference.profile, answers)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    version: int
+    profile: Profile
+
+
+def _reference(registry: Registry, model: str, version: str) -> _Reference:
+    number = fleet.wanted(registry.state(model), version)
+    return _Reference(number, profile.parse(registry.read(model, number, bundle.PROFILE)))
 
 
 def _daemons(request: Request) -> Daemons:

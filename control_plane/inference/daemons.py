@@ -1,11 +1,12 @@
 """Which daemon is asked: each in turn, and the next one where one does not answer. Knows nothing of HTTP."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from grpc import ChannelCredentials
 
-from tidegate_client import AsyncClient, Token
+from tidegate_client import AsyncClient, TidegateError, Token
 from tidegate_client.errors import UnavailableError
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ class Daemons:
         self._clients = [
             AsyncClient(address, timeout=timeout, max_retries=0, credentials=credentials, token=token) for address in addresses
         ]
+        self._addresses = tuple(addresses)
         self._turn = 0
 
     async def ask(self, call: Callable[[AsyncClient], Awaitable[T]]) -> T:
@@ -40,6 +42,17 @@ class Daemons:
                 unavailable = error
         assert unavailable is not None  # noqa: S101 -- there is at least one daemon
         raise unavailable
+
+    async def every(self, call: Callable[[AsyncClient], Awaitable[T]]) -> dict[str, T | TidegateError]:
+        """What each of them answers, or refuses with, by its address; all are asked at once."""
+
+        async def one(client: AsyncClient) -> T | TidegateError:
+            try:
+                return await call(client)
+            except TidegateError as error:
+                return error
+
+        return dict(zip(self._addresses, await asyncio.gather(*map(one, self._clients)), strict=True))
 
     async def any(self, call: Callable[[AsyncClient], Awaitable[bool]]) -> bool:
         """Whether one of them says yes."""

@@ -1,7 +1,7 @@
 """Who calls, by the metadata and the certificate that grpcio hands over, and the credentials of the port. Rules are in `server.access`."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -34,7 +34,7 @@ class Caller(Protocol):
 
     @property
     def peer_names(self) -> Sequence[str]:
-        """The names in the peer's certificate, if it showed one and it was verified; see `certificate_names`."""
+        """The names in the peer's certificate, if it showed one and it was verified; see `server.tls.names_in`."""
         ...
 
 
@@ -89,15 +89,6 @@ class Guard:
             self.check(self.principal(path, caller), path, None, caller)
 
         return admit
-
-
-def certificate_names(properties: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
-    """The names of a verified peer: the URIs and DNS names of its certificate, or, as RFC 6125 has it, the common name of one without.
-
-    `properties` are those of gRPC's auth context.
-    """
-    names = [*properties.get("peer_uri", ()), *properties.get("peer_dns", ())] or properties.get("x509_common_name", ())
-    return tuple(name.decode("utf-8", "replace") for name in names)
 
 
 def server_credentials(security: Security) -> grpc.ServerCredentials | None:

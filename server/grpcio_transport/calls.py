@@ -72,7 +72,9 @@ def methods(pipeline: Pipeline, health: Health, calls: Mapping[str, Call], contr
         # Answered at once, whatever the other calls do: who asks ends the daemon if it does not answer.
         f"/{HEALTH}/Check": direct.handler(_answering(health.check)),
         f"/{HEALTH}/Watch": direct.push_handler(health.watch),
-        reflect: direct.stream_handler(guard.admission(reflect), control.on_thread(_reflection()), bytes, _reflection_refusal),
+        reflect: direct.stream_handler(
+            guard.admission(reflect), guard.guarded(reflect, control.on_thread(_reflection())), bytes, _reflection_refusal
+        ),
     }
 
 

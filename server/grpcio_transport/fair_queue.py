@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from registry.route import CANARY, STABLE
+from registry.route import STABLE
 from server.engine import Columns, rows_of
 from server.errors import RequestError
 
@@ -26,8 +26,8 @@ class Waiting:
     """One request in the queue; changed only by who holds the lock of its batcher.
 
     `shape` is what must be alike for two requests to share a batch: the sizes of a row of every input, and the outputs asked for.
-    `deadline` and `queued` are seconds of `time.perf_counter`. `taken` rows were given to batches, `parts` holds what came back of them,
-    and `over` says that it is answered or given up.
+    `deadline` and `queued` are seconds of `time.perf_counter`, `size` the bytes of its message. `taken` rows were given to batches, `parts`
+    holds what came back of them, and `over` says that it is answered or given up.
     """
 
     inputs: Columns
@@ -41,17 +41,13 @@ class Waiting:
     done: Done
     id: str = ""
     arm: str = STABLE
+    size: int = 0
     taken: int = 0
     over: bool = False
     parts: list[Columns] = field(default_factory=list)
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
     batch_rows: int = 0
-
-    @property
-    def counted(self) -> bool:
-        """Whether its rows are production traffic, which drift is counted of."""
-        return self.arm in {STABLE, CANARY}
 
 
 @dataclass(slots=True, eq=False)

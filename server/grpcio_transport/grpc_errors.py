@@ -31,17 +31,20 @@ STATUS: dict[type[errors.RequestError], grpc.StatusCode] = {
     errors.ModelLoadingError: grpc.StatusCode.UNAVAILABLE,
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
     errors.ModelFailedError: grpc.StatusCode.INTERNAL,
+    errors.FeedbackOffError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.FeedbackNotStoredError: grpc.StatusCode.UNAVAILABLE,
 }
 
 
 def status(error: errors.RequestError) -> grpc.Status:
     """The status of an answer: code, text, ErrorInfo, and RetryInfo where trying again is sensible."""
-    return _status(STATUS[type(error)], error.reason, str(error), error.retry_seconds)
+    return _status(STATUS[type(error)], error.reason, _cut(str(error)), error.retry_seconds)
 
 
 @lru_cache(maxsize=256)
 def _status(code: grpc.StatusCode, reason: str, text: str, retry_seconds: float | None) -> grpc.Status:
-    # Remembered: under overload the same refusal goes out thousands of times a second, and this is most of what it costs.
+    # Remembered: under overload the same refusal goes out thousands of times a second, and this is most of what it costs. Of a text that
+    # is cut already: a caller may have it quote a name of many megabytes.
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
     if retry_seconds is not None:
         delay = duration_pb2.Duration()
@@ -50,7 +53,7 @@ def _status(code: grpc.StatusCode, reason: str, text: str, retry_seconds: float 
     packed = [any_pb2.Any() for _ in details]
     for anything, detail in zip(packed, details, strict=True):
         anything.Pack(detail)
-    return rpc_status.to_status(status_pb2.Status(code=code.value[0], message=_cut(text), details=packed))
+    return rpc_status.to_status(status_pb2.Status(code=code.value[0], message=text, details=packed))
 
 
 def _cut(text: str) -> str:

@@ -18,6 +18,7 @@ import structlog
 
 from registry.route import SHADOW as SHADOW_ARM
 from server.access import Principal
+from server.clock import steady_clock
 from server.counts import VersionKey
 from server.engine import Columns
 from server.errors import DeadlineExceededError, DrainingError, InputMismatchError, ModelFailedError, QueueFullError, RequestError
@@ -27,7 +28,7 @@ from server.grpcio_transport.auth import Guard
 from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
 from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.direct import attempt
-from server.grpcio_transport.drift import DriftCounter
+from server.grpcio_transport.drift import DriftCounter, DriftCounters
 from server.grpcio_transport.exchange import Exchange, Head
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waiting
 from server.grpcio_transport.router import Choice
@@ -64,7 +65,7 @@ class Lane:
 
 
 class _Inference(NamedTuple):
-    """One request on its way: `begun` is when it came, in seconds of `time.perf_counter`, `size` its bytes."""
+    """One request on its way: `begun` is when it came, in seconds of `time.perf_counter`."""
 
     request: InferRequest
     choice: Choice
@@ -72,7 +73,6 @@ class _Inference(NamedTuple):
     exchange: Exchange
     principal: Principal
     begun: float
-    size: int
 
 
 @dataclass(frozen=True)
@@ -92,21 +92,16 @@ class Pipeline:
         self._guard = guard
         self._observers = observers
         self._installed = _Installed()
-        self._drift: dict[VersionKey, DriftCounter] = {}
         self._rates = RateLimits()
         self._closed = False
         self._decoder = ThreadPoolExecutor(1, "decode")
         self.admission = Admission(settings.max_queue_rows, settings.max_queue_bytes)
+        self.drift = DriftCounters(steady_clock())
 
     @property
     def lanes(self) -> Mapping[VersionKey, Lane]:
         """Of every loaded version."""
         return self._installed.lanes
-
-    @property
-    def drift(self) -> Mapping[VersionKey, DriftCounter]:
-        """The drift counters of every version that ever had a profile here: counts survive a version's unloading."""
-        return dict(self._drift)
 
     def install(self, table: RoutingTable) -> None:
         """Route by `table` from now on; requests already admitted finish on the version they were given."""
@@ -116,6 +111,7 @@ class Pipeline:
         self._installed = _Installed(table, MappingProxyType(lanes))
         for key in before.keys() - lanes.keys():
             before[key].batcher.close()
+            self.drift.end(key)
 
     def close(self) -> None:
         """Refuse whatever comes from now on; what was admitted is answered."""
@@ -137,9 +133,9 @@ class Pipeline:
             DeadlineExceededError: if its deadline has passed.
         """
         if head.deadline <= time.time():
-            self._counters.unrouted("DEADLINE_EXCEEDED")
-            self._counters.rejected("", DeadlineExceededError.reason)
-            raise DeadlineExceededError(_EXPIRED)
+            error = DeadlineExceededError(_EXPIRED)
+            self._refused(head, None, time.perf_counter(), error)
+            raise error
 
     def begin(self, data: bytes, exchange: Exchange) -> None:
         """Take a ModelInferRequest as far as the queue; its answer, or why there is none, goes to `exchange`."""
@@ -169,7 +165,7 @@ class Pipeline:
                 choice = router.pick(installed.table, request.model, request.label, request.parameters.routing_key or request.id)
                 lane = installed.lanes[choice.version.key]
                 try:
-                    self._submit(_Inference(request, choice, lane, exchange, principal, begun, len(data)))
+                    self._submit(_Inference(request, choice, lane, exchange, principal, begun))
                 except ClosedError:  # unloaded in between: the table has the version that took its place, unless all ends
                     if self._closed:
                         raise DrainingError(_DRAINING) from None
@@ -193,7 +189,7 @@ class Pipeline:
         caller = _caller(inference.principal, inference.exchange)
         self._limit(inference.principal, caller, rows)
         self._check_deadline(lane.batcher, level, caller, rows, deadline - inference.begun)
-        self.admission.admit(caller, level, rows, inference.size)
+        self.admission.admit(caller, level, rows, request.size)
         waiting = Waiting(
             request.inputs,
             rows,
@@ -206,11 +202,12 @@ class Pipeline:
             partial(self._finish, inference),
             request.id,
             inference.choice.arm,
+            inference.request.size,
         )
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
-            self.admission.release(caller, level, rows, inference.size)
+            self.admission.release(caller, level, rows, request.size)
             raise
         inference.exchange.on_end(partial(self._give_up, inference, waiting))
 
@@ -226,10 +223,13 @@ class Pipeline:
 
     def _refuse(self, exchange: Exchange, choice: Choice | None, begun: float, error: RequestError, waiting: Waiting | None = None) -> None:
         exchange.refuse(grpc_errors.status(error))
-        self._counters.rejected(choice.version.model if choice else "", error.reason)
-        self._ended(exchange, choice, begun, grpc_errors.STATUS[type(error)].name, waiting)
+        self._refused(exchange.head, choice, begun, error, waiting)
 
-    def _ended(self, exchange: Exchange, choice: Choice | None, begun: float, code: str, waiting: Waiting | None) -> None:
+    def _refused(self, head: Head, choice: Choice | None, begun: float, error: RequestError, waiting: Waiting | None = None) -> None:
+        self._counters.rejected(choice.version.model if choice else "", error.reason)
+        self._ended(head, choice, begun, grpc_errors.STATUS[type(error)].name, waiting)
+
+    def _ended(self, head: Head, choice: Choice | None, begun: float, code: str, waiting: Waiting | None) -> None:
         """Count a request that is over, and tell who traces; `waiting` is what it was in the queue, if it came so far."""
         ended = time.perf_counter()
         if choice is None:
@@ -237,7 +237,7 @@ class Pipeline:
         else:
             self._counters.answered(choice.version.key, choice.arm, code, ended - begun)
         if self._observers.call is not None:
-            self._observers.call(exchange.head.metadata, _traced(choice, code, begun, ended, waiting))
+            self._observers.call(head.metadata, _traced(choice, code, begun, ended, waiting))
 
     def _copy(self, inference: _Inference, shadow: LoadedVersion) -> None:
         """Let a shadow compute what a caller has the answer to already; given up wherever anything would have to wait for it."""
@@ -247,30 +247,30 @@ class Pipeline:
         request, begun = inference.request, time.perf_counter()
         try:
             rows = lane.form.rows(request)
-            self.admission.admit(SHADOW_ARM, SHADOW, rows, inference.size)
+            self.admission.admit(SHADOW_ARM, SHADOW, rows, request.size)
         except (InputMismatchError, QueueFullError) as error:
             self._shadowed(lane, begun, error)
             return
 
         def done(_: Waiting, outcome: Columns | RequestError) -> None:
-            self.admission.release(SHADOW_ARM, SHADOW, rows, inference.size)
+            self.admission.release(SHADOW_ARM, SHADOW, rows, request.size)
             self._shadowed(lane, begun, outcome)
 
         shape, outputs = lane.form.shape(request), lane.form.outputs(request)
-        waiting = Waiting(request.inputs, rows, shape, outputs, SHADOW_ARM, SHADOW, math.inf, begun, done, request.id, SHADOW_ARM)
+        waiting = Waiting(
+            request.inputs, rows, shape, outputs, SHADOW_ARM, SHADOW, math.inf, begun, done, request.id, SHADOW_ARM, inference.request.size
+        )
         try:
             lane.batcher.submit(waiting)
         except ClosedError:
-            self.admission.release(SHADOW_ARM, SHADOW, rows, inference.size)
+            self.admission.release(SHADOW_ARM, SHADOW, rows, request.size)
 
     def _shadowed(self, lane: Lane, begun: float, outcome: Columns | RequestError) -> None:
         code = grpc_errors.STATUS[type(outcome)].name if isinstance(outcome, RequestError) else "OK"
         self._counters.answered(lane.version.key, SHADOW_ARM, code, time.perf_counter() - begun)
 
     def _lane(self, version: LoadedVersion) -> Lane:
-        if version.profile is not None and version.key not in self._drift:
-            self._drift[version.key] = DriftCounter(version.profile, version.signature)
-        drift = self._drift.get(version.key)
+        drift = self.drift.begin(version)
         batcher = Batcher(
             version,
             max_batch_rows=self._settings.max_batch_rows,
@@ -295,8 +295,8 @@ class Pipeline:
 
     def _finish(self, inference: _Inference, waiting: Waiting, outcome: Columns | RequestError) -> None:
         """Answer a request that was admitted, and count it."""
-        request, choice, lane, exchange, _, begun, size = inference
-        self.admission.release(waiting.caller, waiting.level, waiting.rows, size)
+        request, choice, lane, exchange, _, begun = inference
+        self.admission.release(waiting.caller, waiting.level, waiting.rows, request.size)
         if isinstance(outcome, RequestError):
             self._refuse(exchange, choice, begun, outcome, waiting)
             return
@@ -307,7 +307,7 @@ class Pipeline:
             _log.exception("an answer could not be written")
             return
         exchange.answer(answer)
-        self._ended(exchange, choice, begun, "OK", waiting)
+        self._ended(exchange.head, choice, begun, "OK", waiting)
         for shadow in choice.shadows:
             self._copy(inference, shadow)
 
@@ -315,9 +315,9 @@ class Pipeline:
         """The caller of an admitted request went away, or its deadline passed."""
         if waiting.over or not inference.lane.batcher.drop(waiting):
             return
-        self.admission.release(waiting.caller, waiting.level, waiting.rows, inference.size)
+        self.admission.release(waiting.caller, waiting.level, waiting.rows, inference.request.size)
         code = "DEADLINE_EXCEEDED" if time.perf_counter() >= waiting.deadline else "CANCELLED"
-        self._ended(inference.exchange, inference.choice, inference.begun, code, waiting)
+        self._ended(inference.exchange.head, inference.choice, inference.begun, code, waiting)
 
 
 def _caller(principal: Principal, exchange: Exchange) -> str:

@@ -5,13 +5,12 @@ import math
 import secrets
 import struct
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from registry.bundle import Signature, TensorSpec
-from server.engine import DTYPES, Columns, Tensor
+from server.engine import DTYPES, TEXT_BYTES, Columns, Tensor
 from server.errors import InputMismatchError
 from server.grpcio_transport import parameters
 from server.grpcio_transport.field_count import check_fields
@@ -37,6 +36,9 @@ _CONTENTS = {
 
 _WIRE_DTYPES = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 _MAX_DIMENSIONS = 32
+_MAX_EMPTY = 1 << 16
+"""Most that the other sizes of a tensor may be, multiplied, where one is zero: its rows are work, and take no bytes to ask for."""
+_PART = 1 << 14
 _LENGTH = struct.Struct("<I")
 _MAX_HEADS = 1024
 
@@ -48,7 +50,7 @@ class InferRequest(NamedTuple):
     """A decoded ModelInfer call.
 
     `label` is its model_version; `id` the prediction id, made here if the caller gave none; `outputs` are the names asked for, none for
-    all; `raw` says how the caller sent its tensors.
+    all; `raw` says how the caller sent its tensors; `size` is about what it takes in memory, in bytes.
     """
 
     model: str
@@ -59,6 +61,7 @@ class InferRequest(NamedTuple):
     outputs: tuple[str, ...]
     raw: bool
     parameters: Parameters
+    size: int
 
 
 def decode(data: bytes) -> InferRequest:
@@ -69,21 +72,24 @@ def decode(data: bytes) -> InferRequest:
             shape and datatype.
     """
     check_fields(data)
-    message = parse(pb.ModelInferRequest, data)
+    message = parse(pb.ModelInferRequest, data, max_bytes=math.inf)
     tensors, contents = message.inputs, message.raw_input_contents
     raw = bool(contents)
     if raw and len(contents) != len(tensors):
         raise InputMismatchError(f"expected one raw_input_contents per input, got {len(contents)} for {len(tensors)}")
     inputs: dict[str, Tensor] = {}
     datatypes: dict[str, str] = {}
+    size = len(data)
     for place, tensor in enumerate(tensors):
         name = tensor.name
         if name in inputs:
-            raise InputMismatchError(f"input {name!r} appears twice")
+            raise InputMismatchError(f"input {name[:80]!r} appears twice")
         if raw and tensor.HasField("contents"):
-            raise InputMismatchError(f"input {name!r} has typed contents beside raw_input_contents: send one or the other")
+            raise InputMismatchError(f"input {name[:80]!r} has typed contents beside raw_input_contents: send one or the other")
         datatypes[name] = tensor.datatype
-        inputs[name] = _decode_raw(tensor, contents[place]) if raw else _decode_typed(tensor)
+        values = inputs[name] = _decode_raw(tensor, contents[place]) if raw else _decode_typed(tensor)
+        if datatypes[name] == "BYTES":
+            size += values.size * TEXT_BYTES
     outputs = tuple([output.name for output in message.outputs])
     if len(set(outputs)) != len(outputs):
         raise InputMismatchError("an output is asked for twice")
@@ -96,6 +102,7 @@ def decode(data: bytes) -> InferRequest:
         outputs,
         raw,
         parameters.read(message.parameters) if message.parameters else parameters.NONE,
+        size,
     )
 
 
@@ -211,49 +218,60 @@ def _decode_raw(tensor: pb.ModelInferRequest.InferInputTensor, data: bytes) -> T
         return _objects(_split(tensor.name, data), tensor.name, shape)
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
-        raise InputMismatchError(f"input {tensor.name!r} {tensor.datatype} {list(shape)} expects {expected} bytes, got {len(data)}")
-    return _shaped(np.frombuffer(data, dtype), shape)
+        raise InputMismatchError(f"input {tensor.name[:80]!r} {tensor.datatype} {list(shape)} expects {expected} bytes, got {len(data)}")
+    return _shaped(np.frombuffer(data, dtype), tensor.name, shape)
 
 
 def _decode_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
     dtype, shape = _dtype(tensor), _shape(tensor)
     if tensor.datatype not in _CONTENTS:
-        raise InputMismatchError(f"input {tensor.name!r} is {tensor.datatype}, which has no typed contents: send it in raw_input_contents")
-    present = [field.name for field, _ in tensor.contents.ListFields()]
+        raise InputMismatchError(f"input {tensor.name[:80]!r} is {tensor.datatype}, which has no typed form: send it in raw_input_contents")
+    present = [filled.name for filled, _ in tensor.contents.ListFields()]
     if present not in ([], [_CONTENTS[tensor.datatype]]):
-        raise InputMismatchError(f"input {tensor.name!r} {tensor.datatype} expects {_CONTENTS[tensor.datatype]}, got {', '.join(present)}")
+        raise InputMismatchError(
+            f"input {tensor.name[:80]!r} {tensor.datatype} expects {_CONTENTS[tensor.datatype]}, got {', '.join(present)}"
+        )
     values = getattr(tensor.contents, _CONTENTS[tensor.datatype])
     if tensor.datatype == "BYTES":
         return _objects(list(values), tensor.name, shape)
     if len(values) != math.prod(shape):
-        raise InputMismatchError(f"input {tensor.name!r} {list(shape)} expects {math.prod(shape)} values, got {len(values)}")
+        raise InputMismatchError(f"input {tensor.name[:80]!r} {list(shape)} expects {math.prod(shape)} values, got {len(values)}")
     try:
-        return _shaped(np.array(values, dtype=dtype), shape)
+        return _shaped(_numbers(values, dtype), tensor.name, shape)
     except OverflowError as error:
-        raise InputMismatchError(f"input {tensor.name!r} holds a value outside {tensor.datatype}: {error}") from error
+        raise InputMismatchError(f"input {tensor.name[:80]!r} holds a value outside {tensor.datatype}: {error}") from error
 
 
 def _dtype(tensor: pb.ModelInferRequest.InferInputTensor) -> np.dtype[np.generic]:
     dtype = _WIRE_DTYPES.get(tensor.datatype)
     if dtype is None:
-        raise InputMismatchError(f"input {tensor.name!r} has datatype {tensor.datatype[:80]!r}; expected one of {', '.join(DTYPES)}")
+        raise InputMismatchError(f"input {tensor.name[:80]!r} has datatype {tensor.datatype[:80]!r}; expected one of {', '.join(DTYPES)}")
     return dtype
 
 
 def _shape(tensor: pb.ModelInferRequest.InferInputTensor) -> tuple[int, ...]:
     if len(tensor.shape) > _MAX_DIMENSIONS:
-        raise InputMismatchError(f"input {tensor.name!r} has {len(tensor.shape)} dimensions, at most {_MAX_DIMENSIONS} are taken")
+        raise InputMismatchError(f"input {tensor.name[:80]!r} has {len(tensor.shape)} dimensions, at most {_MAX_DIMENSIONS} are taken")
     shape = tuple(tensor.shape)
     if shape and min(shape) < 0:
-        raise InputMismatchError(f"input {tensor.name!r} has shape {list(shape)}: a size is negative")
+        raise InputMismatchError(f"input {tensor.name[:80]!r} has shape {list(shape)}: a size is negative")
     return shape
 
 
-def _shaped(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    try:
-        return values.reshape(shape)
-    except ValueError as error:  # an empty tensor whose other sizes overflow
-        raise InputMismatchError(f"no tensor can have the shape {list(shape)}") from error
+def _numbers(values: Sequence[Any], dtype: np.dtype[np.generic]) -> Tensor:
+    """The array of typed contents; in parts, as numpy makes an object of each number and lets no other thread run meanwhile."""
+    numbers = np.empty(len(values), dtype)
+    for start in range(0, len(values), _PART):
+        numbers[start : start + _PART] = values[start : start + _PART]
+    return numbers
+
+
+def _shaped(values: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
+    if not values.size and math.prod(filter(None, shape)) > _MAX_EMPTY:
+        raise InputMismatchError(
+            f"input {name[:80]!r} {list(shape)}: the sizes of a tensor without values are {_MAX_EMPTY} together at most"
+        )
+    return values.reshape(shape)
 
 
 def _split(name: str, data: bytes) -> list[bytes]:
@@ -263,7 +281,7 @@ def _split(name: str, data: bytes) -> list[bytes]:
         start = place + _LENGTH.size
         end = start + _LENGTH.unpack_from(data, place)[0] if start <= len(data) else len(data) + 1
         if end > len(data):
-            raise InputMismatchError(f"input {name!r}: the lengths of its BYTES elements exceed its {len(data)} bytes")
+            raise InputMismatchError(f"input {name[:80]!r}: the lengths of its BYTES elements exceed its {len(data)} bytes")
         values.append(data[start:end])
         place = end
     return values
@@ -271,10 +289,10 @@ def _split(name: str, data: bytes) -> list[bytes]:
 
 def _objects(values: Sequence[bytes], name: str, shape: tuple[int, ...]) -> Tensor:
     if len(values) != math.prod(shape):
-        raise InputMismatchError(f"input {name!r} BYTES {list(shape)} expects {math.prod(shape)} elements, got {len(values)}")
+        raise InputMismatchError(f"input {name[:80]!r} BYTES {list(shape)} expects {math.prod(shape)} elements, got {len(values)}")
     tensor = np.empty(len(values), dtype=object)
     tensor[:] = values
-    return _shaped(tensor, shape)
+    return _shaped(tensor, name, shape)
 
 
 def _check_tensor(spec: TensorSpec, datatype: str, shape: tuple[int, ...]) -> None:
@@ -284,13 +302,8 @@ def _check_tensor(spec: TensorSpec, datatype: str, shape: tuple[int, ...]) -> No
         raise InputMismatchError(f"input {spec.name!r} expects {spec.datatype} {list(spec.shape)}{columns}, got {datatype} {list(shape)}")
 
 
-@lru_cache(maxsize=4096)
-def _element(value: bytes) -> bytes:
-    """One element of a raw BYTES tensor; remembered, as classes and categories are few."""
-    return _LENGTH.pack(len(value)) + value
-
-
 def _raw_bytes(tensor: Tensor, datatype: str) -> bytes:
     if datatype == "BYTES":
-        return b"".join(map(_element, tensor.ravel().tolist()))
+        texts = tensor.ravel().tolist()
+        return b"".join(itertools.chain.from_iterable(zip(map(_LENGTH.pack, map(len, texts)), texts, strict=True)))
     return tensor.astype(_WIRE_DTYPES[datatype], copy=False).tobytes()

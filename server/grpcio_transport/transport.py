@@ -85,11 +85,10 @@ class GrpcioTransport:
     def counters(self) -> Counters:
         """See `Transport.counters`."""
         queued = {key: lane.batcher.queue_rows for key, lane in self._pipeline.lanes.items()}
-        drift = {key: counter.counts() for key, counter in self._pipeline.drift.items()}
+        drift = {key: counter.counts() for key, counter in self._pipeline.drift.loaded.items()}
         return self._counters.snapshot(queued, drift, self._pipeline.admission.requests)
 
     def _fold(self) -> None:
         while not self._stopped.wait(FOLD_SECONDS):
             self._counters.fold()
-            for counter in self._pipeline.drift.values():
-                counter.fold()
+            self._pipeline.drift.fold()

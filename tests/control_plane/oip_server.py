@@ -69,8 +69,11 @@ class _Monitoring(monitoring_pb2_grpc.MonitoringServiceServicer):
             psi=0.25,
             p_value=0.01,
             drifted=True,
+            persistent=True,
         )
-        return monitoring_pb2.GetDriftResponse(model=request.model, version=request.version or "7", rows=8, features=[feature])
+        return monitoring_pb2.GetDriftResponse(
+            model=request.model, version=request.version or "7", rows=8, features=[feature], started=100.0, ended=160.0, uncounted=["age"]
+        )
 
 
 @contextlib.contextmanager

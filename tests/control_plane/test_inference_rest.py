@@ -117,16 +117,6 @@ def test_bodies_too_large_or_compressed_are_refused(control: Control) -> None:
     assert control.http.post("/v2/models/m/infer", content=b"x", headers={"Content-Encoding": "gzip"}).status_code == 415
 
 
-def test_drift_is_what_the_daemon_counted(control: Control) -> None:
-    drift = control.http.get("/api/v1/models/m/drift", params={"version": "3"}).json()
-    assert (drift["model"], drift["version"], drift["rows"], drift["drifted"]) == ("m", "3", 8, ["income"])
-    (feature,) = drift["features"]
-    assert (feature["observed"], feature["ks"], feature["psi"]) == ([5, 3, 0], None, 0.25)
-    refused = control.http.get("/api/v1/models/not-found/drift")
-    assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
-    assert refused.json()["reason"] == REASON
-
-
 def test_without_a_daemon_inference_is_unavailable_and_the_registry_is_served(tmp_path: Path) -> None:
     create_registry(str(tmp_path / "registry"))
     with echo_server() as gone:

@@ -92,6 +92,7 @@ def test_an_address_open_to_others_is_refused_unless_said(tmp_path: Path) -> Non
         ({"daemon": "http://there:80"}, "is not HOST:PORT"),
         ({"daemon": ""}, "is not HOST:PORT"),
         ({"daemon": 5}, "--daemon"),
+        ({"daemon": "a:1, a:1"}, "a daemon is named twice"),
         ({"daemon_timeout": "soon"}, "--daemon-timeout"),
         ({"daemon_timeout": "0"}, "--daemon-timeout"),
     ],

@@ -73,6 +73,43 @@ def test_every_file_mounted_exists_and_training_finds_its_spec() -> None:
     assert services()["training"]["profiles"] == ["train"]
 
 
+def test_alertmanager_reads_what_is_shipped_and_looks_for_no_others() -> None:
+    service = services()["alertmanager"]
+    command = dict(word.split("=", 1) for word in service["command"])
+    mounts = {mount.split(":")[1]: mount.split(":")[0] for mount in service["volumes"]}
+    assert (COMPOSE_FOLDER / mounts[command["--config.file"]]).resolve() == ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
+    assert mounts[command["--storage.path"]] == "alertmanager"
+    assert command["--cluster.listen-address"] == ""
+    assert service["ports"] == ["127.0.0.1:9093:9093"]
+
+
+def test_grafana_has_no_password_calls_nobody_and_finds_what_is_shipped() -> None:
+    service = services()["grafana"]
+    settings = service["environment"]
+    assert (settings["GF_AUTH_ANONYMOUS_ENABLED"], settings["GF_AUTH_ANONYMOUS_ORG_ROLE"]) == ("true", "Viewer")
+    assert settings["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert not [name for name in settings if "PASSWORD" in name or "SECRET" in name]
+    calling = ("REPORTING_ENABLED", "CHECK_FOR", "NEWS_FEED", "EXTERNAL_ENABLED", "PREINSTALL_AUTO_UPDATE")
+    assert {value for name, value in settings.items() if any(word in name for word in calling)} == {"false"}
+    assert settings["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+    mounts = {mount.split(":")[1]: (COMPOSE_FOLDER / mount.split(":")[0]).resolve() for mount in service["volumes"]}
+    (provider,) = load(mounts["/etc/grafana/provisioning"] / "dashboards" / "tidegate.yml")["providers"]
+    assert list(mounts[provider["options"]["path"]].glob("*.json"))
+    (source,) = load(mounts["/etc/grafana/provisioning"] / "datasources" / "prometheus.yml")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+
+
+def test_no_image_follows_a_moving_tag() -> None:
+    images = [service["image"] for service in services().values() if "build" not in service]
+    assert images
+    assert all(re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", image) for image in images)
+
+
+def test_only_what_has_to_write_to_its_own_disk_is_not_read_only() -> None:
+    assert {name for name, service in services().items() if not service.get("read_only")} <= {"prometheus"}
+    assert all(service["cap_drop"] == ["ALL"] for service in services().values())
+
+
 def test_prometheus_scrapes_both_programs_where_they_listen() -> None:
     jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in load(PROMETHEUS)["scrape_configs"]}
     metrics, http = flags("daemon")["--metrics-address"], flags("control-plane")["--http-address"]

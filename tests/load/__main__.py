@@ -15,7 +15,7 @@ from typing import TypeAlias
 import grpc
 
 from clients.demo.programs import ProgramError
-from tests.load import changes, figures, latency, observing, programs, replicas, swaps, throughput
+from tests.load import changes, drift_cost, figures, latency, observing, programs, replicas, swaps, throughput
 from tests.load.figures import Figure
 from tests.load.h2load import LoadError
 from tests.load.http2 import UnsupportedError
@@ -29,6 +29,7 @@ MEASURES: dict[str, Measure] = {
     "latency": latency.at_seventy,
     "overload": latency.overload,
     "observing": observing.observing,
+    "drift": drift_cost.counting,
     "swaps": swaps.swapping,
     "starting": changes.starting,
     "changes": changes.promoting,

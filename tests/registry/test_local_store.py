@@ -112,7 +112,9 @@ import os, sys
 from pathlib import Path
 from registry.errors import RegistryError
 from registry.location import open_registry, create_registry
+from registry.watch import PollingWatcher, watch
 from tests.registry.helpers import bundle
+import inotify_simple  # while the interpreter's own folder may be read
 os.setgid(65534); os.setuid(65534)
 try:
     registry = open_registry(sys.argv[1])
@@ -142,6 +144,23 @@ def test_who_may_only_read_reads_and_is_told_who_must_be_allowed_to_write(tmp_pa
     assert "permission denied" in as_user(root, "registry.models()")
     (root / "models").chmod(0o755)
     assert files(root) == before
+
+
+@needs_other_user
+def test_a_model_that_may_not_be_read_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
+    root = tmp_path / "registry"
+    registry = new_registry(root)
+    for model in ("closed", "open"):
+        registry.register(model, bundle(), {}, actor=ACTOR, reason="new")
+    (root / "models" / "closed").chmod(0o700)
+    assert as_user(root, "print(registry.models(), registry.state('open').seq)") == "['closed', 'open'] 1\n"
+    assert "permission denied" in as_user(root, "registry.state('closed')")
+    watchers = (
+        "from registry.watch import PollingWatcher, watch; print(type(watch(sys.argv[1])).__name__, PollingWatcher(registry.store).wait(0))"
+    )
+    assert as_user(root, watchers) == "InotifyWatcher False\n"
 
 
 def test_a_full_disk_is_said_in_one_line_and_leaves_the_registry_as_it_was(root: Path) -> None:

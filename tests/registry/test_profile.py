@@ -63,7 +63,15 @@ def test_a_value_on_an_edge_falls_below_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "edges"), [([], ()), ([np.nan], ()), ([3.0] * 9, (3.0,)), ([0.0, -0.0], (0.0,)), ([np.inf, -np.inf], ())]
+    ("values", "edges"),
+    [
+        ([], ()),
+        ([np.nan], ()),
+        ([np.inf, -np.inf], ()),
+        ([-np.inf] * 9, ()),
+        ([np.finfo(np.float32).min] * 9, (np.finfo(np.float32).min,)),
+        ([1.0, np.inf], (np.nextafter(np.float32(1), np.float32(0)), 1.0)),
+    ],
 )
 def test_a_column_without_quantiles_of_its_own_still_has_bins(values: list[float], edges: tuple[float, ...]) -> None:
     feature = numeric_feature("x", values)
@@ -71,9 +79,16 @@ def test_a_column_without_quantiles_of_its_own_still_has_bins(values: list[float
     assert sum(feature.reference) == len(values)
 
 
+@pytest.mark.parametrize("constant", [3.0, 0.0, -0.0, -2.5e30, float(np.finfo(np.float32).tiny)])
+def test_what_is_below_or_above_a_constant_has_a_bin_of_its_own(constant: float) -> None:
+    feature = numeric_feature("x", [constant] * 9)
+    assert feature.reference == (0, 9, 0, 0)
+    assert feature.count(np.nextafter(np.float32(constant), np.asarray([-9e37, 9e37], np.float32))).tolist() == [1, 0, 1, 0]
+
+
 def test_double_precision_is_binned_as_the_float32_the_model_sees() -> None:
     feature = numeric_feature("x", [0.1] * 10 + [0.2] * 10)
-    assert feature.count(np.asarray([0.1, 0.2], np.float32)).tolist() == [1, 1, 0, 0]
+    assert feature.count(np.asarray([0.1, 0.2], np.float32)).tolist() == [0, 1, 1, 0, 0]
 
 
 @given(words, words)

@@ -1,5 +1,6 @@
 """A registry that is followed without a daemon, and what is done to it. No test lives here."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,15 @@ MODEL = "scaled"
 
 
 class Followed:
-    """A registry, what follows it, and the newest table installed."""
+    """A registry, what follows it, and the newest table installed; `loads` is what was loaded, each taking `seconds` longer."""
 
     def __init__(self, root: Path, *, memory_budget: int = 0) -> None:
         self.root = root
         self.registry = open_registry(str(root)) if root.exists() else create_registry(str(root))
         self.table = RoutingTable()
         self.gates: dict[bytes, threading.Event] = {}
+        self.loads: list[bytes] = []
+        self.seconds = 0.0
         own = open_registry(str(root))
         self.loader = Loader(own, self._engine, memory_budget, self._install)
         self.follower = Follower(own, watch(str(root)), self.loader)
@@ -38,6 +41,8 @@ class Followed:
         self.table = table
 
     def _engine(self, model: bytes) -> Engine:
+        self.loads.append(model)
+        time.sleep(self.seconds)
         if model in self.gates:
             assert self.gates[model].wait(20)
         return OnnxEngine(model, threads=1)

@@ -3,6 +3,7 @@
 import gc
 import shutil
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,6 +115,34 @@ def test_stable_version_that_no_longer_loads_at_a_restart_is_replaced_by_the_new
     assert dict(followed.model().failures) == {}
 
 
+def test_fallback_is_found_however_many_earlier_versions_fail(follow: Callable[..., Followed]) -> None:
+    def fill(registry: Registry) -> None:
+        register(registry, 2.0)
+        promote(registry, 1)
+        for factor in (9.0, 10.0, 11.0, 12.0):
+            promote(registry, register_broken(registry, factor))
+
+    followed = follow(fill)
+    followed.serves(production=1)
+    assert set(followed.model().failures) == {4, 5}, "the others are not asked for"
+
+
+def test_version_that_fails_after_a_while_is_tried_again_as_often_as_is_said(
+    follow: Callable[..., Followed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "RETRY_SECONDS", 0.5)
+    followed = Followed(follow().root)
+    followed.seconds = 0.1
+    register(followed.registry, 2.0)
+    promote(followed.registry, register_broken(followed.registry, 9.0))
+    followed.follower.start()
+    try:
+        time.sleep(3.2)
+        assert 4 <= followed.loader.failures()[MODEL, 2] <= 6
+    finally:
+        followed.follower.stop()
+
+
 def _failures(followed: Followed) -> int:
     followed.loader.retry()
     return followed.loader.failures().get((MODEL, 2), 0)
@@ -221,6 +250,46 @@ def test_production_is_loaded_even_if_it_exceeds_the_budget_and_that_is_said(fol
     assert any("exceed the memory budget" in entry["event"] for entry in logs)
 
 
+def test_version_that_lost_its_memory_while_it_waited_is_not_loaded(follow: Callable[..., Followed]) -> None:
+    followed = Followed(follow().root, memory_budget=11 * COST // 2)
+    slow, canary = {"a": 8.0, "b": 9.0}, models.scaled(7.0)
+    for name, factor in {**slow, "c": 7.0}.items():
+        register(followed.registry, 2.0, factor, model=name)
+    gate = threading.Event()
+    followed.gates |= {models.scaled(factor): gate for factor in slow.values()}
+    promote(followed.registry, 1, model="c")
+    followed.follower.start()
+    try:
+        followed.serves(name="c", production=1)
+        for name in slow:
+            promote(followed.registry, 2, model=name)
+        wait_until(lambda: len(followed.loads) == 1 + len(slow), "not being loaded")
+        followed.registry.route("c", Target(1, {1: 90, 2: 10}), actor="test", reason="waits behind the slow ones")
+        for name in slow:
+            promote(followed.registry, 1, model=name, to=STAGING)
+        wait_until(lambda: 2 in followed.model("c").failures, "it has its memory still")
+    finally:
+        gate.set()
+    for name in slow:
+        followed.serves(name=name, loaded={1, 2}, production=2)
+    followed.follower.stop()
+    assert canary not in followed.loads
+
+
+def test_memory_of_a_fallback_is_counted_too(follow: Callable[..., Followed]) -> None:
+    def fill(registry: Registry) -> None:
+        register(registry, 2.0)
+        promote(registry, 1)
+        for factor in (9.0, 10.0, 11.0):
+            promote(registry, register_broken(registry, factor))
+        register(registry, 5.0)
+        promote(registry, 5, to=STAGING)
+
+    followed = follow(fill, memory_budget=5 * COST // 2)
+    followed.serves(loaded={1}, production=1)
+    assert "as staging it would take" in followed.model().failures[5]
+
+
 def test_version_that_is_let_go_leaves_nothing_in_memory(follow: Callable[..., Followed]) -> None:
     def fill(registry: Registry) -> None:
         register(registry, 2.0, 3.0, 4.0)
@@ -257,6 +326,23 @@ def test_server_is_ready_when_every_model_can_answer_or_never_will(follow: Calla
         gate.set()
         wait_until(lambda: followed.table.complete, "not ready")
         assert followed.model("slow").ready
+    finally:
+        gate.set()
+        followed.follower.stop()
+
+
+def test_version_that_is_loaded_answers_though_the_others_take_long_to_load(follow: Callable[..., Followed]) -> None:
+    followed = Followed(follow().root)
+    gate = threading.Event()
+    for name, factor in {"a": 2.0, "b": 3.0, "c": 4.0, "d": 5.0}.items():
+        register(followed.registry, factor, model=name)
+        promote(followed.registry, 1, model=name)
+        if name != "a":
+            followed.gates[models.scaled(factor)] = gate
+    followed.follower.start()
+    try:
+        followed.serves(name="a", production=1)
+        assert not followed.table.complete
     finally:
         gate.set()
         followed.follower.stop()

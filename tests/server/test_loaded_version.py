@@ -1,5 +1,7 @@
 """A version is served only if its files are what was registered and fit each other."""
 
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from registry import bundle
 from registry.bundle import Signature, TensorSpec
 from registry.location import create_registry
+from registry.profile import Feature, Profile, numeric_feature
 from registry.registry import Registry
 from server.errors import NotServableError
 from server.loaded_version import load, load_folder, memory_bytes
@@ -52,6 +55,34 @@ def test_bundle_that_contradicts_itself_is_not_servable(registry: Registry, name
     registry.register("scaled", {**GOOD, name: content}, {}, actor="test", reason="bad")
     with pytest.raises(NotServableError, match=says):
         load(registry, "scaled", 1, ENGINE)
+
+
+def profile_of(*inputs: Feature) -> bytes:
+    return Profile(2, inputs, ()).encode()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ((numeric_feature("a", [1.0, 2.0]), numeric_feature("gone", [1.0])), "its input 'gone' is not in signature.json"),
+        ((numeric_feature("kind", [1.0]),), "its input 'kind' is numeric, that of the model is text"),
+    ],
+)
+def test_profile_of_another_version_is_not_served(registry: Registry, inputs: tuple[Feature, ...], says: str) -> None:
+    columns, texts = TensorSpec("numeric", "FP32", (-1, 3), models.COLUMNS), TensorSpec("categorical", "BYTES", (-1, 1), ("kind",))
+    probabilities, echo = TensorSpec("probabilities", "FP32", (-1, 2)), TensorSpec("echo", "BYTES", (-1, 1))
+    signature = Signature((columns, texts), (probabilities, echo))
+    files = {bundle.MODEL: models.classifier(1.0), bundle.SIGNATURE: signature.encode(), bundle.PROFILE: profile_of(*inputs)}
+    registry.register("classifier", files, {}, actor="test", reason="another profile")
+    with pytest.raises(NotServableError, match=says):
+        load(registry, "classifier", 1, ENGINE)
+
+
+def test_profile_of_columns_that_the_signature_does_not_name_is_served_and_not_counted(registry: Registry) -> None:
+    unnamed = Signature((TensorSpec("numeric", "FP32", (-1, 3)),), SIGNATURE.outputs)
+    files = {**GOOD, bundle.SIGNATURE: unnamed.encode(), bundle.PROFILE: profile_of(numeric_feature("a", [1.0]))}
+    registry.register("scaled", files, {}, actor="test", reason="columns without names")
+    assert load(registry, "scaled", 1, ENGINE).profile is not None
 
 
 def test_file_changed_after_registration_is_not_served(registry: Registry, tmp_path: Path) -> None:
@@ -128,3 +159,39 @@ def test_folder_with_several_models_and_none_of_the_name_is_refused(tmp_path: Pa
         load_folder(tmp_path, None, ENGINE)
     (tmp_path / "model.onnx").write_bytes(models.scaled(3.0))
     assert load_folder(tmp_path, None, ENGINE).number == 1
+
+
+def test_folder_that_is_a_link_is_called_as_the_link(tmp_path: Path) -> None:
+    (tmp_path / "churn-of-november").mkdir()
+    (tmp_path / "churn-of-november" / bundle.MODEL).write_bytes(models.scaled(2.0))
+    (tmp_path / "churn").symlink_to("churn-of-november")
+    assert load_folder(tmp_path / "churn", None, ENGINE).model == "churn"
+    assert load_folder(tmp_path / "churn" / ".." / "churn", None, ENGINE).model == "churn"
+
+
+def test_folder_whose_name_is_no_text_needs_another(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"m\xff")
+    folder.mkdir()
+    (folder / bundle.MODEL).write_bytes(models.scaled(2.0))
+    with pytest.raises(NotServableError, match="--model-name"):
+        load_folder(folder, None, ENGINE)
+    assert load_folder(folder, "m", ENGINE).model == "m"
+
+
+def test_hidden_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "churn.onnx").write_bytes(models.scaled(2.0))
+    (tmp_path / "._churn.onnx").write_bytes(b"what an archiver of another system leaves")
+    assert load_folder(tmp_path, "churn", ENGINE).signature.inputs[0].name == "numeric"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path), lambda path: path.symlink_to("/nowhere")])
+def test_what_is_no_file_is_refused_in_one_line(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / bundle.MODEL)
+    with pytest.raises(NotServableError, match=r"model\.onnx.*--model-dir"):
+        load_folder(tmp_path, None, ENGINE)
+
+
+def test_folder_that_is_a_loop_of_links_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(NotServableError, match="symbolic links"):
+        load_folder(tmp_path / "loop", None, ENGINE)

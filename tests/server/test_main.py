@@ -1,5 +1,6 @@
 """What a person who starts the daemon wrongly is told: one line, exit code 2."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -211,3 +212,41 @@ def test_log_that_nobody_reads_any_more_does_not_stop_the_daemon(tmp_path: Path)
         finally:
             process.terminate()
         assert process.wait(10) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("replicas", ["1", "2"])
+def test_daemon_that_is_started_without_standard_files_serves_and_says_nothing_to_anybody_else(replicas: str, registry: str) -> None:
+    port = free_port()
+    flags = ["--registry", registry, "--grpc-address", f"127.0.0.1:{port}", "--metrics-address", "127.0.0.1:0", "--replicas", replicas]
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "server", *flags]
+    with subprocess.Popen(closed) as process, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady", bytes, pb.ServerReadyResponse.FromString)
+        try:
+            assert ready(b"", timeout=30, wait_for_ready=True).ready
+            assert {Path(f"/proc/{process.pid}/fd/{number}").readlink() for number in range(3)} == {Path("/dev/null")}
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_daemon_whose_announcement_nobody_reads_serves(registry: str) -> None:
+    port = free_port()
+    flags = ["--registry", registry, "--grpc-address", f"127.0.0.1:{port}", "--metrics-address", "127.0.0.1:0"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with subprocess.Popen([sys.executable, "-m", "server", *flags], stdout=writing) as process:
+        os.close(writing)
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive", bytes, pb.ServerLiveResponse.FromString)
+                assert live(b"", timeout=30, wait_for_ready=True).live
+                assert process.poll() is None
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0

@@ -49,7 +49,7 @@ def test_only_loaded_versions_answer_and_all_traffic_is_answered(
     state: ModelState, loaded: set[int], failing: set[int], before: dict[str, int]
 ) -> None:
     failed = failing - loaded
-    served = plan.served(state, {number: version(number) for number in loaded}, dict.fromkeys(failed, "broken"), before)
+    served = plan.served(state, {number: version(number) for number in loaded}, failed, before, {})
     wanted = plan.wanted(state, loaded, failed, before)
     assert set(served.stages.values()) <= set(wanted), "what answers is kept"
     if served.split:
@@ -83,7 +83,7 @@ def test_loading_what_is_wanted_ends_with_production_answered_unless_every_earli
             failed[todo[0]] = "broken"
         else:
             loaded[todo[0]] = version(todo[0])
-        stages = dict(plan.served(state, loaded, failed, stages).stages)
+        stages = dict(plan.served(state, loaded, failed, stages, {}).stages)
     assert not todo
     assert plan.settled(state, loaded, failed, stages)
     approved = [route.stable for route in reversed(state.routes)]

@@ -1,21 +1,23 @@
 """Certificates and files that change: what is good takes effect, what is not changes nothing and is said."""
 
+import base64
 import os
 import threading
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from structlog.testing import capture_logs
 
 from server.access import ANYBODY, Principal, digest_of
 from server.errors import SettingsError, UnauthenticatedError
 from server.refusals import INTERVAL_SECONDS, RefusalLog
-from server.secret_files import MAX_BYTES, Reloaded, read_guarded
+from server.secret_files import MAX_BYTES, Reloaded, Reloader, read_guarded
 from server.security import Security
 from server.settings import Settings
-from server.tls import TlsFiles, read_tls
+from server.tls import TlsFiles, names_in, read_tls
 from server.tokens import Entry, entry_text
 from tests.certificates import DAY, LOCAL, Certificate, authority, issued
 from tests.daemons import wait_until
@@ -46,6 +48,15 @@ def test_certificate_key_and_authority_that_belong_together_are_taken(tmp_path: 
     assert b"PRIVATE" not in repr(material).encode()
 
 
+def of_unknown_curve() -> bytes:
+    """SERVER's certificate with the identifier of its curve changed in its last digit, to one that nobody has."""
+    curve = bytes.fromhex("2a8648ce3d030107")
+    data = SERVER.certificate.public_bytes(Encoding.DER)
+    assert data.count(curve) == 1
+    text = base64.encodebytes(data.replace(curve, curve[:-1] + b"\x63"))
+    return b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
+
+
 ENCRYPTED = SERVER.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
 
 
@@ -57,6 +68,7 @@ ENCRYPTED = SERVER.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvai
         (b"", SERVER.key_pem, None, "not a certificate"),
         (SERVER.pem[:-40], SERVER.key_pem, None, "not a certificate"),
         (SERVER.key_pem, SERVER.key_pem, None, "not a certificate"),
+        (of_unknown_curve(), SERVER.key_pem, None, "of a kind that is not known"),
         (SERVER.pem, b"", None, "not an unencrypted private key"),
         (SERVER.pem, SERVER.pem, None, "not an unencrypted private key"),
         (SERVER.pem, ENCRYPTED, None, "not an unencrypted private key"),
@@ -90,9 +102,21 @@ def test_a_key_that_everybody_may_read_is_told_of(tmp_path: Path) -> None:
     assert "PRIVATE" not in str(logs)
 
 
+def test_the_names_of_a_certificate_are_whole_and_those_of_one_that_cannot_be_read_are_none() -> None:
+    alternatives = (x509.DNSName("shop.internal"), x509.UniformResourceIdentifier("spiffe://tidegate/shop"), *LOCAL)
+    assert names_in(issued(CA, "ignored", alternatives).pem) == ("spiffe://tidegate/shop", "shop.internal", "localhost")
+    assert names_in(issued(CA, "shop").pem) == ("shop",)
+    assert names_in(issued(CA, "shop", LOCAL[:1]).pem) == ("shop",)
+    assert names_in(issued(CA, "shop\0.example.org").pem) == ("shop\0.example.org",)
+    for unreadable in (b"", b"nonsense", SERVER.pem[:-40]):
+        assert names_in(unreadable) == ()
+
+
 def test_a_pipe_and_an_endless_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="not a file"):
-        read_guarded(Path(os.devnull))
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for path in (Path(os.devnull), tmp_path / "pipe"):
+        with pytest.raises(SettingsError, match="not a file"):
+            read_guarded(path)
     large = tmp_path / "large"
     large.touch(0o600)
     os.truncate(large, MAX_BYTES + 1)
@@ -132,6 +156,27 @@ def test_a_bad_file_changes_nothing_is_said_once_and_the_next_good_one_counts(tm
     put(tmp_path / "f", b"two")
     assert value.refresh()
     assert value.value == b"two"
+
+
+def test_a_file_that_defeats_its_parser_holds_no_change_of_another_up(tmp_path: Path) -> None:
+    good, bad = (put(tmp_path / name, b"one") for name in ("good", "bad"))
+
+    def read() -> bytes:
+        if (data := read_guarded(bad)) != b"one":
+            raise RecursionError
+        return data
+
+    revoked = threading.Event()
+    values = [reloaded(good), Reloaded("bad", lambda: [bad], read)]
+    for path in (good, bad):
+        put(path, b"two")
+    reloader = Reloader(values, revoked.set)
+    with capture_logs() as logs:
+        reloader.start()
+        assert revoked.wait(5)
+        reloader.stop()
+    assert [value.value for value in values] == [b"two", b"one"]
+    assert [log["log_level"] for log in logs if log.get("what") == "bad"] == ["error"]
 
 
 def test_a_file_refused_for_its_mode_counts_once_that_is_mended(tmp_path: Path) -> None:

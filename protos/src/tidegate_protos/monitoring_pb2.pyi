@@ -7,27 +7,41 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetDriftRequest(_message.Message):
-    __slots__ = ("model", "version")
+    __slots__ = ("model", "version", "window", "arm")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+    window: str
+    arm: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., window: _Optional[str] = ..., arm: _Optional[str] = ...) -> None: ...
 
 class GetDriftResponse(_message.Message):
-    __slots__ = ("model", "version", "rows", "features")
+    __slots__ = ("model", "version", "rows", "features", "window", "arm", "started", "ended", "uncounted")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    UNCOUNTED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     rows: int
     features: _containers.RepeatedCompositeFieldContainer[FeatureDrift]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., rows: _Optional[int] = ..., features: _Optional[_Iterable[_Union[FeatureDrift, _Mapping]]] = ...) -> None: ...
+    window: str
+    arm: str
+    started: float
+    ended: float
+    uncounted: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., rows: _Optional[int] = ..., features: _Optional[_Iterable[_Union[FeatureDrift, _Mapping]]] = ..., window: _Optional[str] = ..., arm: _Optional[str] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., uncounted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FeatureDrift(_message.Message):
-    __slots__ = ("name", "kind", "bins", "observed", "reference", "psi", "ks", "p_value", "drifted")
+    __slots__ = ("name", "kind", "bins", "observed", "reference", "psi", "ks", "p_value", "drifted", "persistent", "warned")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     BINS_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +51,8 @@ class FeatureDrift(_message.Message):
     KS_FIELD_NUMBER: _ClassVar[int]
     P_VALUE_FIELD_NUMBER: _ClassVar[int]
     DRIFTED_FIELD_NUMBER: _ClassVar[int]
+    PERSISTENT_FIELD_NUMBER: _ClassVar[int]
+    WARNED_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     bins: _containers.RepeatedScalarFieldContainer[str]
@@ -46,4 +62,48 @@ class FeatureDrift(_message.Message):
     ks: float
     p_value: float
     drifted: bool
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., bins: _Optional[_Iterable[str]] = ..., observed: _Optional[_Iterable[int]] = ..., reference: _Optional[_Iterable[int]] = ..., psi: _Optional[float] = ..., ks: _Optional[float] = ..., p_value: _Optional[float] = ..., drifted: _Optional[bool] = ...) -> None: ...
+    persistent: bool
+    warned: bool
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., bins: _Optional[_Iterable[str]] = ..., observed: _Optional[_Iterable[int]] = ..., reference: _Optional[_Iterable[int]] = ..., psi: _Optional[float] = ..., ks: _Optional[float] = ..., p_value: _Optional[float] = ..., drifted: _Optional[bool] = ..., persistent: _Optional[bool] = ..., warned: _Optional[bool] = ...) -> None: ...
+
+class RecordFeedbackRequest(_message.Message):
+    __slots__ = ("model", "labels")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    labels: _containers.RepeatedCompositeFieldContainer[Label]
+    def __init__(self, model: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
+
+class Label(_message.Message):
+    __slots__ = ("prediction_id", "row", "class_name", "value", "observed")
+    PREDICTION_ID_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    prediction_id: str
+    row: int
+    class_name: str
+    value: float
+    observed: float
+    def __init__(self, prediction_id: _Optional[str] = ..., row: _Optional[int] = ..., class_name: _Optional[str] = ..., value: _Optional[float] = ..., observed: _Optional[float] = ...) -> None: ...
+
+class RecordFeedbackResponse(_message.Message):
+    __slots__ = ("recorded", "duplicate", "refused", "refusals")
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    recorded: int
+    duplicate: int
+    refused: int
+    refusals: _containers.RepeatedCompositeFieldContainer[RefusedLabel]
+    def __init__(self, recorded: _Optional[int] = ..., duplicate: _Optional[int] = ..., refused: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[RefusedLabel, _Mapping]]] = ...) -> None: ...
+
+class RefusedLabel(_message.Message):
+    __slots__ = ("index", "reason")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    reason: str
+    def __init__(self, index: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...

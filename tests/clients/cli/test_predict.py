@@ -113,6 +113,19 @@ def test_drift_of_the_rows_sent_is_reported(tidegate: Command, running: Daemon, 
     assert "drifted: " in shown.stdout
 
 
+def test_drift_of_a_window_or_arm_is_reported_or_says_what_there_is(tidegate: Command, running: Daemon) -> None:
+    at = ("--address", running.address)
+    early = tidegate("drift", "approval", "--window", "24h", *at)
+    assert (early.returncode, early.stderr) == (0, "")
+    assert "no window of 24h has been completed yet" in early.stdout
+    shadow = json.loads(tidegate("drift", "approval", "--arm", "shadow", "--json", *at).stdout)
+    assert (shadow["arm"], shadow["rows"], shadow["persistent"]) == ("shadow", 0, [])
+    for wrong, words in ((("--window", "2h"), "1h, 6h, 24h, 10000rows"), (("--arm", "direct"), "stable, canary, shadow")):
+        done = tidegate("drift", "approval", *wrong, *at)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+
+
 def test_a_daemon_that_is_not_there_is_exit_2(tidegate: Command, unused_address: str) -> None:
     done = tidegate("drift", "tides", "--address", unused_address)
     assert done.returncode == 2

@@ -1,9 +1,11 @@
 """`tidegate registry`, `promote` and `rollback` on a folder: what they change, what they refuse, what they say to people and machines."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 from clients.cli.output import clean
+from registry.alert import Alert, Status
 from registry.location import open_registry
 from registry.registry import Registry
 from tests.clients.cli.conftest import MODEL, Command
@@ -63,6 +65,17 @@ def test_list_show_and_log_tell_machines_the_same_as_people(tidegate: Command, r
         "staged",
     ]
     assert "looks good" in tidegate("registry", "log", MODEL).stdout
+
+
+def test_the_log_says_which_alert_was_noted_and_about_which_version(tidegate: Command, registry: Registry) -> None:
+    alert = Alert("00c0ffee00c0ffee", Status.FIRING, datetime(2026, 1, 31, tzinfo=UTC), None, {"version": "2"})
+    registry.note_alert(MODEL, alert, actor="alertmanager", reason="TidegateDrift: 1 of 3 features drifted")
+    last = tidegate("registry", "log", MODEL).stdout.splitlines()[-1]
+    assert last.split()[2:] == ["noted", "2", "alertmanager", "TidegateDrift:", "1", "of", "3", "features", "drifted"]
+    assert "TidegateDrift" in tidegate("registry", "log", MODEL, "--version", 2).stdout
+    assert "TidegateDrift" not in tidegate("registry", "log", MODEL, "--version", 1).stdout
+    *_, entry = json.loads(tidegate("registry", "log", MODEL, "--json").stdout)
+    assert entry["payload"] == {"version": 2, "alert": alert.to_json()}
 
 
 def test_the_past_is_the_log_stopped_earlier(tidegate: Command, registry: Registry) -> None:

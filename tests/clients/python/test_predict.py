@@ -108,8 +108,19 @@ def test_health_and_server_metadata(client: Any) -> None:
 def test_drift_tells_an_absent_distance_from_zero(client: Any) -> None:
     drift = client.drift("credit")
     assert (drift.version, drift.rows, drift.drifted) == ("2", 7, ("purpose",))
-    assert drift.features[0] == FeatureDrift("income", "numeric", ("<=1", ">1"), (3, 4), (5, 6), 0.5, 0.0, 0.0, drifted=False)
+    counts = (3, 4), (5, 6)
+    moved = FeatureDrift("income", "numeric", ("<=1", ">1"), *counts, 0.5, 0.0, 0.0, drifted=False, persistent=True, warned=True)
+    assert drift.features[0] == moved
     assert drift.features[1].ks is None
+
+
+def test_drift_of_one_window_and_arm_is_asked_for_and_told(client: Any) -> None:
+    whole, hour = client.drift("credit"), client.drift("credit", window="1h", arm="canary")
+    assert (whole.window, whole.arm) == ("", "")
+    assert (hour.window, hour.arm, hour.started, hour.ended) == ("1h", "canary", 3600.0, 7200.0)
+    assert (hour.persistent, hour.uncounted) == (("income",), ("age",))
+    with pytest.raises(InputError, match="those of this version: 1h"):
+        client.drift("credit", window="2h")
 
 
 def test_credentials_in_metadata_go_with_every_call(kind: str, stranger: Stranger) -> None:

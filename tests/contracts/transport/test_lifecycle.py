@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from registry import bundle
 from registry.location import create_registry
+from server.onnx_engine import OnnxEngine
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request
 from tests.contracts.transport.conftest import REFERENCE, TEXTS
@@ -106,6 +108,18 @@ def test_sigterm_finishes_what_is_in_flight_and_exits_0(tmp_path: Path) -> None:
             )
         assert running.stub.ModelInfer(raw_request("scaled", {"numeric": ROW}), timeout=5).model_version == "1"
         assert {call.result().model_version for call in calls} == {"1"}
+        assert running.program.process.wait(10) == 0
+
+
+def test_sigterm_does_not_wait_for_a_version_that_is_being_loaded(tmp_path: Path) -> None:
+    registry = create_registry(str(tmp_path / "registry"))
+    signature = OnnxEngine(models.slow(1), threads=1).signature.encode()
+    registry.register("slow", {bundle.MODEL: models.slow(100_000_000), bundle.SIGNATURE: signature}, {}, actor="test", reason="a minute")
+    registry.promote("slow", 1, to="production", actor="test", reason="first")
+    with daemon(tmp_path, {"registry": str(tmp_path / "registry")}) as running:
+        wait_until(lambda: '"serving"' in running.program.log.read_text(), "not followed")
+        time.sleep(0.5)
+        running.program.process.send_signal(signal.SIGTERM)
         assert running.program.process.wait(10) == 0
 
 

@@ -11,6 +11,7 @@ from registry.location import create_registry
 from registry.route import Target
 from tests import models
 from tests.contracts.transport.calls import raw_request
+from tests.contracts.transport.wire import wire
 from tests.daemons import daemon, wait_until
 from tests.exposition import scrape, value
 from tests.otlp import receiving
@@ -70,3 +71,20 @@ def test_spans_of_an_answer_and_of_refusals_join_the_traces_of_their_callers(roo
     stated = [{item.key: item.value for item in span.attributes} for span in receiver.spans if span.attributes]
     seen = {(found[names[0]].string_value, *[found[name].int_value for name in names[1:]]) for found in stated}
     assert seen == {("scaled", 1, 0, 1), ("", 0, 5, 0), ("scaled", 1, 3, 0)}
+
+
+def test_calls_that_were_given_up_before_they_came_are_counted_and_traced_as_any_refusal(root: Path, tmp_path: Path) -> None:
+    with receiving() as receiver, daemon(tmp_path, {"registry": str(root), "tracing": receiver.address, "tracing-share": "0"}) as running:
+        running.wait_for("scaled")
+        with wire(running.address) as caller:
+            for _ in range(20):
+                caller.open(grpc_timeout="1n", traceparent=f"00-{TRACE}-{PARENT}-01")
+            caller.flush()
+            caller.receive(1)
+        series = {"model": "", "reason": "DEADLINE_EXCEEDED"}
+        wait_until(lambda: value(scrape(running.metrics_url), "tidegate_rejected_total", **series) > 0, "none is counted", 5)
+        wait_until(lambda: bool(receiver.spans), "none is traced", 15)
+        refused = value(scrape(running.metrics_url), "tidegate_rejected_total", **series)
+        wait_until(lambda: len(receiver.spans) >= refused, "not all are traced", 15)
+        assert value(scrape(running.metrics_url), "tidegate_requests_total", model="", code="DEADLINE_EXCEEDED") == refused
+    assert {span.trace_id.hex() for span in receiver.spans} == {TRACE}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from registry.location import create_registry
+from server import listeners
+from server.errors import SettingsError
 from tests import models
 from tests.contracts.transport.calls import raw_floats, raw_request
 from tests.daemons import Replicas, daemon, replicas, wait_until
@@ -261,6 +263,15 @@ def test_port_of_another_is_refused_even_if_it_would_be_shared(tmp_path: Path, r
         assert running.address in refused("--registry", registry, "--grpc-address", running.address)
 
 
+def test_port_is_refused_to_another_parent_before_any_replica_listens() -> None:
+    hold, address = listeners.reserve("127.0.0.1:0")
+    with hold, pytest.raises(SettingsError, match=address):
+        listeners.reserve(address)
+    again, same = listeners.reserve(address)
+    again.close()
+    assert same == address
+
+
 def test_taken_metrics_port_of_any_replica_is_refused(registry: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -270,9 +281,14 @@ def test_taken_metrics_port_of_any_replica_is_refused(registry: str) -> None:
     assert f"127.0.0.1:{port}" in said
 
 
-def refused(*flags: str) -> str:
+def test_too_few_descriptors_for_a_replica_are_said_in_one_line(registry: str) -> None:
+    limited = ("sh", "-c", 'ulimit -n 12; exec "$@"', "sh")
+    assert "Too many open files" in refused("--registry", registry, "--grpc-address", "127.0.0.1:0", before=limited)
+
+
+def refused(*flags: str, before: Sequence[str] = ()) -> str:
     """What two replicas with these flags say when they refuse to start: one line."""
-    command = [sys.executable, "-m", "server", "--replicas", "2", "--metrics-address", "127.0.0.1:0", *flags]
+    command = [*before, sys.executable, "-m", "server", "--replicas", "2", "--metrics-address", "127.0.0.1:0", *flags]
     run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert run.returncode == 2, run.stderr
     assert run.stdout == ""

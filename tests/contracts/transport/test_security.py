@@ -1,10 +1,11 @@
 """Who may call a running daemon, by which credentials: every RPC, every kind of token and certificate, and files that change under load."""
 
+import queue
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.descriptor import MethodDescriptor
+from grpc_reflection.v1alpha import reflection_pb2
 
 from registry.registry import Registry
 from server.access import RULES, Need, digest_of
@@ -217,6 +219,37 @@ def test_a_revoked_token_ends_on_connections_that_are_open(guarded: Guarded) -> 
     wait_until(lambda: call(guarded.channel, INFER, SCALED, "guest") is UNAUTHENTICATED, "a revoked token goes on", 5)
 
 
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+SERVICES = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "refused"),
+    [
+        (STREAM, SCALED, lambda answer: "[UNAUTHENTICATED]" in pb.ModelStreamInferResponse.FromString(answer).error_message),
+        (REFLECTION, SERVICES, lambda answer: reflection_pb2.ServerReflectionResponse.FromString(answer).error_response.error_code == 16),
+    ],
+    ids=["inferences", "reflection"],
+)
+def test_a_revoked_token_ends_in_streams_that_are_open(guarded: Guarded, path: str, data: bytes, refused: Callable[[bytes], bool]) -> None:
+    before = guarded.tokens.read_text()
+    put_tokens(guarded.tokens, [*token_entries(), Entry(name="guest", scopes=("*",), sha256=digest_of("guest"))])
+    wait_until(lambda: call(guarded.channel, INFER, SCALED, "guest") is OK, "a new token is not taken", 5)
+    requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    channel: Any = guarded.channel
+    answers = channel.stream_stream(path)(iter(requests.get, None), timeout=20, metadata=(("authorization", "Bearer guest"),))
+
+    def answer() -> bytes:
+        requests.put(data)
+        return bytes(next(answers))
+
+    assert not refused(answer())
+    guarded.tokens.write_text(before)
+    wait_until(lambda: refused(answer()), "a revoked token goes on", 5)
+    requests.put(None)
+    assert list(answers) == []
+
+
 CA, OTHER_CA = authority("authority"), authority("another authority")
 SERVER = issued(CA, "daemon", LOCAL)
 CLIENTS = {
@@ -224,6 +257,9 @@ CLIENTS = {
     "uri": issued(CA, "ignored", (x509.UniformResourceIdentifier("spiffe://tidegate/shop"),)),
     "name": issued(CA, "shop"),
     "hidden": issued(CA, "shop", (x509.DNSName("other.internal"),)),
+    "name to a zero byte": issued(CA, "shop\0.example.org"),
+    "dns to a zero byte": issued(CA, "ignored", (x509.DNSName("shop.internal\0.example.org"),)),
+    "uri to a zero byte": issued(CA, "ignored", (x509.UniformResourceIdentifier("spiffe://tidegate/shop\0.example.org"),)),
     "stranger": issued(CA, "stranger"),
 }
 
@@ -260,7 +296,7 @@ def test_a_client_certificate_says_who_calls(mutual: str, kind: str) -> None:
         assert call(channel, f"{INFERENCE}/ModelMetadata", pb.ModelMetadataRequest(name="scaled").SerializeToString()) is DENIED
 
 
-@pytest.mark.parametrize("kind", ["hidden", "stranger"])
+@pytest.mark.parametrize("kind", ["hidden", "stranger", "name to a zero byte", "dns to a zero byte", "uri to a zero byte"])
 def test_a_certificate_that_is_not_listed_may_nothing_but_what_is_open(mutual: str, kind: str) -> None:
     with channel_to(mutual, client=CLIENTS[kind]) as channel:
         assert call(channel, INFER, SCALED) is DENIED

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from registry import bundle
+from registry.drift_limits import Limits, Window
 from registry.location import create_registry
 from registry.registry import Registry
 from registry.route import Target
@@ -208,16 +209,21 @@ def _stages(running: Daemon) -> set[tuple[str, str]]:
     return {(s.labels["version"], s.labels["stage"]) for s in scrape(running.metrics_url) if s.name == "tidegate_model_info"}
 
 
-def test_drift_of_any_feature_is_one_metric_of_the_version(registry: Registry, root: str, tmp_path: Path) -> None:
-    models.register_classifier(registry, "classifier", 2.0, REFERENCE, TEXTS)
+def test_drift_of_any_feature_that_lasts_is_one_metric_of_the_version(registry: Registry, root: str, tmp_path: Path) -> None:
+    models.register_classifier(registry, "classifier", 2.0, REFERENCE, TEXTS, Limits(windows=(Window(rows=1000),)))
     promote(registry, 1, model="classifier")
     texts = np.array(TEXTS, object).reshape(-1, 1)
     with daemon(tmp_path, {"registry": root}) as running:
         running.wait_for("classifier")
-        for shift, detected in ((0, 0), (2, 1)):
+        for turn, (shift, detected) in enumerate(((0, 0), (2, 0), (2, 1), (0, 0)), 1):
             rows = {"numeric": REFERENCE + np.float32(shift), "categorical": texts}
             running.stub.ModelInfer(raw_request("classifier", rows), timeout=10)
+            wait_until(partial(_counted, running, 1000 * turn), "rows are missing")
             assert value(scrape(running.metrics_url), "tidegate_drift_detected", model="classifier", version="1") == detected
+
+
+def _counted(running: Daemon, rows: int) -> bool:
+    return value(scrape(running.metrics_url), "tidegate_drift_rows_total", model="classifier") == rows
 
 
 def _answers(running: Daemon, request: pb.ModelInferRequest, version: str) -> bool:

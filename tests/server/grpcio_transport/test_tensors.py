@@ -30,7 +30,7 @@ def numbers(draw: st.DrawFn) -> tuple[str, NDArray[np.generic]]:
 def request_of(datatype: str, tensor: NDArray[np.generic], *, raw: bool) -> pb.ModelInferRequest:
     """A request with the tensor as input x, written by the encoder that answers use."""
     spec = TensorSpec("x", datatype, (-1,) * tensor.ndim)
-    given_request = tensors.InferRequest("m", "", "id", {}, {}, (), raw, parameters.NONE)
+    given_request = tensors.InferRequest("m", "", "id", {}, {}, (), raw, parameters.NONE, 0)
     form = Form("m", 1, Signature((spec,), (spec,)), batchable=True)
     answer = pb.ModelInferResponse.FromString(form.encode(given_request, {"x": tensor}))
     request = pb.ModelInferRequest(model_name="m", raw_input_contents=answer.raw_output_contents)
@@ -92,6 +92,6 @@ def test_contents_of_another_datatype_are_refused() -> None:
 def test_rows_must_agree_between_inputs() -> None:
     signature = Signature((TensorSpec("x", "FP32", (-1,)), TensorSpec("y", "FP32", (-1,))), (TensorSpec("z", "FP32", (-1,)),))
     inputs = {"x": np.zeros(2, np.float32), "y": np.zeros(3, np.float32)}
-    request = tensors.InferRequest("m", "", "id", inputs, {"x": "FP32", "y": "FP32"}, (), raw=True, parameters=parameters.NONE)
+    request = tensors.InferRequest("m", "", "id", inputs, {"x": "FP32", "y": "FP32"}, (), raw=True, parameters=parameters.NONE, size=0)
     with pytest.raises(InputMismatchError, match=r"as many rows, got \[2, 3\]"):
         Form("m", 1, signature, batchable=True).rows(request)

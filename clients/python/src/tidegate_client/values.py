@@ -1,9 +1,10 @@
-"""What the server answers, as frozen values. How they are read from messages stands in `messages`."""
+"""What the server answers, and the labels it is told, as frozen values. How they are read from messages stands in `messages`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
@@ -134,18 +135,75 @@ class FeatureDrift:
     """None where the bins have no order."""
     p_value: float
     drifted: bool
+    """Moved far enough and not by chance, in these rows alone."""
+    persistent: bool = False
+    """Drifted in as many completed windows in a row as the model's limits ask for."""
+    warned: bool = False
+    """Moved far enough to be worth a look."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The drift of the traffic one version answered, since the daemon loaded it."""
+    """The drift of the traffic one version answered, as one server counted it."""
 
     model: str
     version: str
     rows: int
     features: tuple[FeatureDrift, ...]
+    """Empty while no such window has been completed."""
+    window: str = ""
+    """The window asked for; empty: everything since the server first loaded the version."""
+    arm: str = ""
+    """The arm asked for; empty: production traffic, which is stable and canary together."""
+    started: float = 0.0
+    """From when rows were counted, in seconds since 1970."""
+    ended: float = 0.0
+    """Until when; 0 while no such window has been completed."""
+    uncounted: tuple[str, ...] = ()
+    """Features of the model's profile that the server cannot count: they are not among `features`."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """Names of the features that drifted."""
+        """Names of the features that drifted in these rows."""
         return tuple(feature.name for feature in self.features if feature.drifted)
+
+    @property
+    def persistent(self) -> tuple[str, ...]:
+        """Names of the features whose drift has lasted: what to alert on."""
+        return tuple(feature.name for feature in self.features if feature.persistent)
+
+
+@dataclass(frozen=True)
+class Label:
+    """What turned out to be true of one row of a prediction."""
+
+    prediction_id: str
+    """`Prediction.id`"""
+    label: str | SupportsFloat
+    """The name of a class as text; a number for a model without classes."""
+    row: int = 0
+    """Which row of that prediction, from 0."""
+    observed: datetime | float | None = None
+    """When it was known: with a time zone, or in seconds since 1970; None for now. Of several labels of a row the last known holds."""
+
+
+@dataclass(frozen=True)
+class RefusedLabel:
+    """A label that was not kept."""
+
+    index: int
+    """Its place among those sent, from 0."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of the labels of one call."""
+
+    recorded: int
+    """Kept: on the server's disk."""
+    duplicate: int
+    """Stood among those sent twice; kept once."""
+    refused: int
+    refusals: tuple[RefusedLabel, ...]
+    """The first refused ones; a server tells at most 100."""

@@ -1,0 +1,151 @@
+"""The drift of a version over all daemons: their counts, added up and judged once by the version's own profile. Pure.
+
+Counts in the same bins add, verdicts do not: what each daemon thinks of its own share of the traffic is left aside.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from control_plane.errors import DaemonsDisagreeError, ParameterError
+from registry import drift
+from registry.drift import FeatureDrift
+from registry.errors import VersionUnknownError
+from registry.names import PRODUCTION, STAGING
+from registry.profile import Counts, Profile
+from registry.state import ModelState
+from tidegate_client import Drift, TidegateError, UnavailableError
+from tidegate_client import FeatureDrift as FeatureCounts
+
+
+@dataclass(frozen=True)
+class DaemonRows:
+    """What one daemon gave: rows, or the reason it gave none."""
+
+    daemon: str
+    rows: int | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class FleetDrift:
+    """The drift of one version since its daemons loaded it; `rows` are those of the daemons that answered."""
+
+    model: str
+    version: int
+    rows: int
+    daemons: tuple[DaemonRows, ...]
+    features: tuple[FeatureDrift, ...]
+    uncounted: tuple[str, ...]
+    """Features of the profile that the daemons have no column for."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether a daemon did not answer, and with it rows are missing."""
+        return any(daemon.rows is None for daemon in self.daemons)
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Names of the features that drifted."""
+        return tuple(feature.name for feature in self.features if feature.drifted)
+
+    @property
+    def warned(self) -> tuple[str, ...]:
+        """Names of the features worth a look."""
+        return tuple(feature.name for feature in self.features if feature.warned)
+
+
+def wanted(state: ModelState, version: str) -> int:
+    """The number of the version that `version` means: a number or a stage, production if it is empty.
+
+    Raises:
+        ParameterError: if it is neither.
+        VersionUnknownError: if there is no such version.
+    """
+    if version in {"", PRODUCTION, STAGING}:
+        number = state.staging if version == STAGING else state.production
+        if number is None:
+            raise VersionUnknownError(f"no version of {state.model!r} is in {version or PRODUCTION}")
+        return number
+    if not (version.isascii() and version.isdigit() and len(version) < 10):  # noqa: PLR2004 -- no log is as long
+        raise ParameterError(f"version={version[:40]!r} is no version: write its number, {STAGING} or {PRODUCTION}")
+    return state.version(int(version)).number
+
+
+def together(model: str, version: int, profile: Profile, answers: Mapping[str, Drift | TidegateError]) -> FleetDrift:
+    """The counts of all daemons in `answers`, by address, added up and judged.
+
+    Raises:
+        TidegateError: if none of them answered.
+        DaemonsDisagreeError: if one counts in other bins than those of the profile, or not the features that another counts.
+    """
+    counted = {daemon: answer for daemon, answer in answers.items() if isinstance(answer, Drift)}
+    errors = [answer for answer in answers.values() if isinstance(answer, TidegateError)]
+    if not counted:
+        # One that is down may have what another does not know: that it cannot be told goes before.
+        raise next((error for error in errors if isinstance(error, UnavailableError)), errors[0])
+    places = {daemon: _places(profile, daemon, version, answer) for daemon, answer in counted.items()}
+    _check_alike(profile, places)
+    seen = next(iter(places.values()))
+    return FleetDrift(
+        model=model,
+        version=version,
+        rows=sum(answer.rows for answer in counted.values()),
+        daemons=tuple(_said(daemon, answer) for daemon, answer in answers.items()),
+        features=drift.evaluate(_only(profile, seen), _total(list(counted.values()))),
+        uncounted=tuple(feature.name for place, feature in enumerate(profile.features) if place not in seen),
+    )
+
+
+def _places(profile: Profile, daemon: str, version: int, answer: Drift) -> tuple[int, ...]:
+    """Which of the profile's features a daemon counts: it tells them in their order, without those it has no column for."""
+    remaining = iter(enumerate(profile.features))
+    found = []
+    for theirs in answer.features:
+        place = next((place for place, ours in remaining if (ours.name, ours.bins) == (theirs.name, theirs.bins)), None)
+        if place is None:
+            raise _disagreement(profile, daemon, version, theirs)
+        found.append(place)
+    if answer.version != str(version):
+        raise DaemonsDisagreeError(f"{daemon} told the counts of version {answer.version} when asked for those of version {version}")
+    return tuple(found)
+
+
+def _disagreement(profile: Profile, daemon: str, version: int, theirs: FeatureCounts) -> DaemonsDisagreeError:
+    ours = next((feature.bins for feature in profile.features if feature.name == theirs.name), None)
+    return DaemonsDisagreeError(
+        f"{daemon} counts {theirs.name!r} in {_shown(theirs.bins)}, and the profile of version {version} has {_shown(ours)} for it: "
+        "nothing was added up; does the daemon serve another registry?"
+    )
+
+
+def _check_alike(profile: Profile, places: Mapping[str, tuple[int, ...]]) -> None:
+    (first, expected), *others = places.items()
+    for daemon, found in others:
+        if difference := sorted({*expected} ^ {*found}):
+            names = ", ".join(repr(profile.features[place].name) for place in difference[:5])
+            raise DaemonsDisagreeError(f"of {first} and {daemon} only one counts {names}: nothing was added up")
+
+
+def _shown(bins: Sequence[str] | None) -> str:
+    return "no bins" if bins is None else f"{len(bins)} bins ({', '.join(bins[:3])} ...)"
+
+
+def _only(profile: Profile, places: Sequence[int]) -> Profile:
+    inputs = len(profile.inputs)
+    return replace(
+        profile,
+        inputs=tuple(profile.inputs[place] for place in places if place < inputs),
+        predictions=tuple(profile.predictions[place - inputs] for place in places if place >= inputs),
+        importance=(),
+    )
+
+
+def _total(answers: Sequence[Drift]) -> list[Counts]:
+    observed = [[np.asarray(feature.observed, np.int64) for feature in answer.features] for answer in answers]
+    return [np.sum(counts, axis=0) for counts in zip(*observed, strict=True)]
+
+
+def _said(daemon: str, answer: Drift | TidegateError) -> DaemonRows:
+    return DaemonRows(daemon, answer.rows, None) if isinstance(answer, Drift) else DaemonRows(daemon, None, str(answer))
