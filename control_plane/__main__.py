@@ -29,6 +29,7 @@ _FLAGS = {
     "feedback_log": "folder of their feedback log; without it quality is only estimated",
     "quality_mature": "age from which rows are judged in the metrics: 90s, 30m, 12h or 7d",
     "max_body_bytes": "largest request body taken",
+    "drift_features": "inputs of a version whose drift reference is among the metrics, most important first; as for the daemons",
 }
 _DRAIN_SECONDS = 10
 

@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     registries = RegistryPool(settings.registry, Keys(settings.signing_key, settings.trusted_keys))
     http_metrics = HttpMetrics()
-    http_metrics.add(ReferenceCollector(registries))
+    http_metrics.add(ReferenceCollector(registries, settings.drift_features))
     desk = QualityDesk(settings.prediction_log, settings.feedback_log)
     http_metrics.add(QualityCollector(desk, registries, _mature(settings)))
     app = FastAPI(

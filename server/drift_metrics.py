@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from registry.drift_shown import chosen
 from registry.drift_tally import Tally, starts
 from registry.drift_windows import Span
 from registry.profile import NumericFeature, Profile
@@ -61,13 +62,6 @@ class DriftExposition:
         if known is not None and known.profile is counts.profile and known.uncounted == counts.uncounted:
             return known
         return _Shown(key, counts.profile, counts.uncounted, self._most)
-
-
-def chosen(profile: Profile, most: int) -> list[int]:
-    """The places in `Profile.features` of the `most` important inputs, of those alike the first, and of all predictions; ascending."""
-    importance = profile.importance or (0.0,) * len(profile.inputs)
-    ranked = sorted(range(len(profile.inputs)), key=lambda place: -importance[place])
-    return sorted(ranked[:most]) + list(range(len(profile.inputs), len(profile.features)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,29 +1,39 @@
-"""The drift references of the versions in a stage, as metrics: shares of bins, and the distribution function at edges. Counts nothing."""
+"""What the versions in use were like in training, as metrics for recording rules to compare with. Counts nothing.
 
-from collections.abc import Iterator
-from itertools import accumulate
+The values of one version are made in `reference_series`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from control_plane.drift.reference_series import FAMILIES, Series, drift_series, evaluation_series
 from control_plane.registry_pool import RegistryPool
 from registry import bundle, profile
 from registry.errors import RegistryError
-from registry.profile import Feature, NumericFeature, Profile
 from registry.registry import Registry
+from registry.state import ModelState
 
 _VERSION = ("model", "version")
-_FEATURE = (*_VERSION, "feature")
+_Key: TypeAlias = tuple[str, int, str]
+"""Model, version, and the file that was read"""
 
 
 class ReferenceCollector(Collector):
-    """Collects `tidegate_drift_reference_*` at each scrape; a profile is read once, since a version never changes."""
+    """Collects `FAMILIES` at each scrape; the files of a version in use are read once, since it never changes."""
 
-    def __init__(self, registries: RegistryPool) -> None:
+    def __init__(self, registries: RegistryPool, features: int) -> None:
+        """Of each version the references of its predictions and of at most `features` inputs are shown."""
         self._registries = registries
-        self._profiles: dict[tuple[str, int], Profile | None] = {}
+        self._series_of: Mapping[str, Callable[[bytes], Iterable[Series]]] = {
+            bundle.PROFILE: lambda raw: drift_series(profile.parse(raw), features),
+            bundle.EVALUATION: evaluation_series,
+        }
+        self._read: Mapping[_Key, tuple[Series, ...]] = {}
 
     def describe(self) -> Iterator[Metric]:
         """The families without samples, so that registering reads no file."""
@@ -33,58 +43,48 @@ class ReferenceCollector(Collector):
         """The families as the registry is now; what cannot be read is logged and left out, so that the scrape goes on."""
         try:
             with self._registries.lend() as registry:
-                profiles = dict(self._staged(registry))
+                read = dict(self._in_use(registry))
         except RegistryError as error:
             _warn(error)
-            profiles = {}
-        return _families(profiles)
+            return _families({})
+        # In place of what was read before, which another scrape may still be looking at: nothing is kept of versions out of use.
+        self._read = read
+        return _families(read)
 
-    def _staged(self, registry: Registry) -> Iterator[tuple[tuple[str, int], Profile]]:
+    def _in_use(self, registry: Registry) -> Iterator[tuple[_Key, tuple[Series, ...]]]:
         for model in registry.models():
             try:
-                state = registry.state(model)
-                for version in {state.production, state.staging} - {None}:
-                    if version is not None and (found := self._profile(registry, model, version)) is not None:
-                        yield (model, version), found
+                keys = [(model, version, name) for version in in_use(registry.state(model)) for name in self._series_of]
             except RegistryError as error:
                 _warn(error)
+                continue
+            for key in keys:
+                try:
+                    yield key, self._series(registry, key)
+                except RegistryError as error:
+                    _warn(error)
 
-    def _profile(self, registry: Registry, model: str, version: int) -> Profile | None:
-        key = (model, version)
-        if key not in self._profiles:
-            present = bundle.PROFILE in registry.manifest(model, version).files
-            self._profiles[key] = profile.parse(registry.read(model, version, bundle.PROFILE)) if present else None
-        return self._profiles[key]
-
-
-def shares(feature: Feature) -> list[float]:
-    """The share of the reference rows in each of `feature.bins`; zeros if there are no rows."""
-    total = sum(feature.reference) or 1
-    return [count / total for count in feature.reference]
-
-
-def distribution(feature: NumericFeature) -> list[float]:
-    """The share of the present reference values at or under each edge, `inf` included; the missing have no place in it."""
-    present = feature.reference[:-1]
-    total = sum(present) or 1
-    return [count / total for count in accumulate(present)]
+    def _series(self, registry: Registry, key: _Key) -> tuple[Series, ...]:
+        if (known := self._read.get(key)) is not None:
+            return known
+        model, version, name = key
+        present = name in registry.manifest(model, version).files
+        return tuple(self._series_of[name](registry.read(model, version, name))) if present else ()
 
 
-def _families(profiles: dict[tuple[str, int], Profile]) -> Iterator[Metric]:
-    share = GaugeMetricFamily("tidegate_drift_reference_share", "Share of the reference rows in a bin", labels=(*_FEATURE, "bin"))
-    cdf = GaugeMetricFamily("tidegate_drift_reference_cdf", "Share of the reference values at or under an edge", labels=(*_FEATURE, "edge"))
-    rows = GaugeMetricFamily("tidegate_drift_reference_rows", "Rows of the reference", labels=_VERSION)
-    for (model, version), reference in profiles.items():
-        rows.add_metric((model, str(version)), reference.rows)
-        for feature in reference.features:
-            labels = (model, str(version), feature.name)
-            for name, value in zip(feature.bins, shares(feature), strict=True):
-                share.add_metric((*labels, name), value)
-            if isinstance(feature, NumericFeature):
-                for name, value in zip(feature.bins[:-1], distribution(feature), strict=True):
-                    cdf.add_metric((*labels, name), value)
-    yield from (share, cdf, rows)
+def in_use(state: ModelState) -> list[int]:
+    """The versions whose rows are counted, or soon may be: those that answer production traffic, canaries too, and the staged one."""
+    answering = state.route.target.split if state.route else ()
+    return sorted({*answering, *([state.staging] if state.staging is not None else [])})
+
+
+def _families(read: Mapping[_Key, tuple[Series, ...]]) -> Iterator[Metric]:
+    families = {name: GaugeMetricFamily(name, text, labels=(*_VERSION, *labels)) for name, (text, labels) in FAMILIES.items()}
+    for (model, version, _), found in read.items():
+        for series in found:
+            families[series.family].add_metric((model, str(version), *series.labels), series.value)
+    yield from families.values()
 
 
 def _warn(error: RegistryError) -> None:
-    structlog.get_logger().warning("drift reference left out", error=str(error))
+    structlog.get_logger().warning("reference left out", error=str(error))

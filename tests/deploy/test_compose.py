@@ -1,9 +1,7 @@
 """The Compose file and the Prometheus configuration agree with each other, with the programs' own flags, and with the images."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.dockerfiles import NAMES, ROOT, load, rest_of, services
+from tests.prometheus import found
 
 PROMETHEUS = ROOT / "deploy" / "prometheus" / "prometheus.yml"
 COMPOSE_FOLDER = ROOT / "deploy" / "compose"
@@ -112,18 +111,26 @@ def test_only_what_has_to_write_to_its_own_disk_is_not_read_only() -> None:
 
 
 def test_prometheus_scrapes_both_programs_where_they_listen() -> None:
-    targets = {target for job in load(PROMETHEUS)["scrape_configs"] for group in job["static_configs"] for target in group["targets"]}
+    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in load(PROMETHEUS)["scrape_configs"]}
     metrics, http = flags("daemon")["--metrics-address"], flags("control-plane")["--http-address"]
-    assert {f"daemon:{metrics.rpartition(':')[2]}", f"control-plane:{http.rpartition(':')[2]}"} <= targets
+    first, replicas = int(metrics.rpartition(":")[2]), int(flags("daemon").get("--replicas", 1))
+    assert jobs["tidegate-daemon"] == [f"daemon:{first + number}" for number in range(replicas)]
+    assert jobs["tidegate-control-plane"] == [f"control-plane:{http.rpartition(':')[2]}"]
     assert flags("control-plane")["--daemon"] == f"daemon:{flags('daemon')['--grpc-address'].rpartition(':')[2]}"
     mount = next(mount for mount in services()["prometheus"]["volumes"] if mount.startswith("."))
     assert (COMPOSE_FOLDER / mount.split(":")[0]).resolve() == PROMETHEUS
 
 
+def test_prometheus_finds_its_rules_and_alertmanager() -> None:
+    configuration = load(PROMETHEUS)
+    mounts = {mount.split(":")[1]: mount.split(":")[0] for mount in services()["prometheus"]["volumes"]}
+    assert configuration["rule_files"] == ["rules/*.yml"]
+    assert (COMPOSE_FOLDER / mounts["/etc/prometheus/rules"]).resolve() == PROMETHEUS.parent / "rules"
+    (group,) = configuration["alerting"]["alertmanagers"][0]["static_configs"]
+    assert group["targets"] == ["alertmanager:9093"]
+
+
 def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
-    unpacked = Path(__file__).parents[2] / ".venv" / "debian" / "usr" / "bin"
-    promtool = shutil.which("promtool", path=f"{unpacked}{os.pathsep}{os.environ['PATH']}")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
-    done = subprocess.run([promtool, "check", "config", PROMETHEUS], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    command = [found("promtool"), "check", "config", str(PROMETHEUS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

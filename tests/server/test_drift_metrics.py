@@ -23,11 +23,12 @@ from prometheus_client.samples import Sample
 
 from registry.drift import evaluate
 from registry.drift_limits import Limits, Window
+from registry.drift_shown import chosen
 from registry.drift_tally import Tally
 from registry.drift_windows import DriftWindows
 from registry.profile import CategoricalFeature, Feature, NumericFeature, Profile
 from server.counts import COUNTED_ARMS, PRODUCTION, Counters, DriftCounts, VersionKey
-from server.drift_metrics import DriftExposition, chosen
+from server.drift_metrics import DriftExposition
 from server.exposition import Family
 from server.metrics_server import MetricsServer
 
