@@ -23,6 +23,10 @@ FORMAT = "tidegate.profile/1"
 _FIELDS = ("format", "rows", "inputs", "predictions", "importance", "limits")
 NUMERIC_BINS = 20
 CATEGORIES = 50
+SCORE = "score"
+"""The prediction that is the probability of the positive class"""
+CLASS = "class"
+"""The prediction that is the most probable class"""
 OTHER = "other"
 MISSING = "missing"
 

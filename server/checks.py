@@ -6,6 +6,7 @@ they did when they were registered.
 """
 
 import io
+from collections import Counter
 from zipfile import BadZipFile
 
 import numpy as np
@@ -73,11 +74,14 @@ def _fits(stated: int, found: int) -> bool:
 def check_profile(profile: Profile, signature: Signature) -> None:
     """Refuse a profile of another version: one with an input that is not among the named columns of the signature, or is of another kind.
 
-    Where the signature names no columns nothing can be said; features that then are nowhere are told of, and not counted.
+    And one in which two features have one name, as an input called `score` beside the prediction of that name: metrics tell them by it. Where the signature names no columns nothing can be said; features that then are nowhere are told of, and not counted.
 
     Raises:
         NotServableError: naming the feature.
     """
+    names = [feature.name for feature in profile.features]
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise NotServableError(f"{bundle.PROFILE} has two features called {twice[0]!r}: give the column another name, and train again")
     if not any(spec.columns for spec in signature.inputs):
         return
     places = input_places(signature)

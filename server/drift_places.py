@@ -5,12 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from registry.bundle import Signature, TensorSpec
-from registry.profile import Feature, NumericFeature, Profile
-
-SCORE = "score"
-"""The prediction that is the probability of the positive class"""
-CLASS = "class"
-"""The prediction that is the most probable class"""
+from registry.profile import CLASS, SCORE, Feature, NumericFeature, Profile
 
 Kind: TypeAlias = Literal["numbers", "texts", "classes"]
 

@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.bundle import CATEGORICAL, NUMERIC, Signature
-from registry.profile import Profile, categorical_feature, numeric_feature
+from registry.profile import CLASS, SCORE, Profile, categorical_feature, numeric_feature
 from training.dataset import Inputs
 from training.errors import ColumnValueError, SpecError
 from training.onnx_export import OnnxModel
 from training.sketches import CategorySketch, NumericSketch
 from training.spec import Spec
-
-SCORE = "score"
-CLASS = "class"
 
 
 def of_rows(spec: Spec, model: OnnxModel, signature: Signature, rows: Inputs, importance: tuple[float, ...] = ()) -> Profile:

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from registry.drift_limits import DEFAULT_LIMITS, Limits, Window
 from registry.errors import InvalidNameError
 from registry.names import check_name
+from registry.profile import CLASS, SCORE
 from training.errors import SpecError
 
 
@@ -128,6 +129,8 @@ class DataTable(Table):
             raise ValueError(f"{', '.join(repeated)} named twice; a column has one role")
         if self.outcome in self.features:
             raise ValueError(f"{self.outcome} is the outcome and cannot be a feature")
+        if taken := sorted({SCORE, CLASS}.intersection(self.features)):
+            raise ValueError(f"a feature cannot be called {taken[0]!r}: drift calls a prediction so; give the column another name")
         return self
 
 

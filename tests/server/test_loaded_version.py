@@ -66,6 +66,7 @@ def profile_of(*inputs: Feature) -> bytes:
     [
         ((numeric_feature("a", [1.0, 2.0]), numeric_feature("gone", [1.0])), "its input 'gone' is not in signature.json"),
         ((numeric_feature("kind", [1.0]),), "its input 'kind' is numeric, that of the model is text"),
+        ((numeric_feature("a", [1.0]), numeric_feature("a", [2.0])), "two features called 'a'"),
     ],
 )
 def test_profile_of_another_version_is_not_served(registry: Registry, inputs: tuple[Feature, ...], says: str) -> None:

@@ -38,6 +38,7 @@ def test_the_example_names_two_candidates_and_keeps_the_protected_attribute_out_
         ('"unemp"]', '"unemp", "afam"]', "the model may not see it"),
         ('"unemp"]', '"unemp", "deny"]', "deny is the outcome"),
         ('"unemp"]', '"unemp", "pirat"]', "pirat named twice"),
+        ('"unemp"]', '"unemp", "score"]', "a feature cannot be called 'score'"),
         ('"mortgage-denial"', '"Mortgage Denial"', "model.name"),
         ("[model]", "[model", "is not TOML"),
         ("[fairness]", "[drift]\npsi = 0.05\n\n[fairness]", "drift: drift limits: 0 < psi_warn <= psi"),
