@@ -74,7 +74,8 @@ def _fits(stated: int, found: int) -> bool:
 def check_profile(profile: Profile, signature: Signature) -> None:
     """Refuse a profile of another version: one with an input that is not among the named columns of the signature, or is of another kind.
 
-    And one in which two features have one name, as an input called `score` beside the prediction of that name: metrics tell them by it. Where the signature names no columns nothing can be said; features that then are nowhere are told of, and not counted.
+    And one in which two features have one name, as an input called `score` beside the prediction of that name: metrics tell them by it.
+    Where the signature names no columns nothing else can be said; features that then are nowhere are told of, and not counted.
 
     Raises:
         NotServableError: naming the feature.
