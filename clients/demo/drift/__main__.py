@@ -113,7 +113,7 @@ def serve(narration: Narration, client: Client, version: TrainedVersion, referen
         yield judged
 
 
-COLUMNS = ("month", "rows", "PSI temp", "KS temp", "PSI hour", "KS hour", "highest PSI", "drifted", "AUC")
+COLUMNS = ("month", "rows", "PSI KS temp", "PSI KS hour", "highest PSI", "drifted", "AUC")
 
 
 def table(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
@@ -122,7 +122,7 @@ def table(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
         (
             month.month,
             str(month.rows),
-            *(text for name in ("temp", "hour") for text in (f"{month.of(name).psi:.3f}", f"{month.of(name).ks:.3f}")),
+            *(f"{month.of(name).psi:.3f} {month.of(name).ks:.3f}" for name in ("temp", "hour")),
             max((found.psi, f"{found.name} {found.psi:.2f}") for found in month.drift)[1],
             drifted(month),
             f"{month.auc:.3f}",
