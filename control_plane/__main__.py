@@ -25,6 +25,9 @@ _FLAGS = {
     "daemon_tls_ca": "authorities in PEM that the daemons' certificates come from: TLS is spoken with them",
     "daemon_tls_cert": "certificate that the daemons are shown",
     "daemon_tls_key": "private key of that certificate",
+    "prediction_log": "folder of the daemons' prediction log, from which quality is read",
+    "feedback_log": "folder of their feedback log; without it quality is only estimated",
+    "quality_mature": "age from which rows are judged in the metrics: 90s, 30m, 12h or 7d",
     "max_body_bytes": "largest request body taken",
 }
 _DRAIN_SECONDS = 10

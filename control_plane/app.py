@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from fastapi import FastAPI
 from fastapi.middleware import Middleware
@@ -11,13 +12,18 @@ from control_plane.access_log import AccessLog, BodyLimit
 from control_plane.console import routes as console
 from control_plane.drift import routes as drift
 from control_plane.drift.reference import ReferenceCollector
-from control_plane.errors import SettingsError
+from control_plane.errors import ParameterError, SettingsError
 from control_plane.inference import routes as inference
 from control_plane.inference.daemons import Daemons
 from control_plane.metrics import HttpMetrics
 from control_plane.models import routes as models
 from control_plane.models.card import CardRenderer
 from control_plane.promotions import routes as promotions
+from control_plane.quality import routes as quality
+from control_plane.quality.assess import parse_age
+from control_plane.quality.collector import QualityCollector
+from control_plane.quality.desk import QualityDesk
+from control_plane.quality.join import Logs
 from control_plane.registry_pool import RegistryPool
 from control_plane.settings import Settings
 from registry.location import Keys
@@ -36,6 +42,8 @@ def create_app(settings: Settings) -> FastAPI:
     registries = RegistryPool(settings.registry, Keys(settings.signing_key, settings.trusted_keys))
     http_metrics = HttpMetrics()
     http_metrics.add(ReferenceCollector(registries))
+    desk = QualityDesk(Logs(settings.prediction_log, settings.feedback_log) if settings.prediction_log else None)
+    http_metrics.add(QualityCollector(desk, registries, _mature(settings)))
     app = FastAPI(
         title="Tidegate control plane",
         description=DESCRIPTION,
@@ -48,13 +56,21 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.registries = registries
     app.state.metrics = http_metrics
     app.state.daemons = _daemons(settings)
+    app.state.quality = desk
     app.state.cards = CardRenderer()
     app.state.pages = console.Pages()
     http_errors.install(app)
-    for router in (models.router, promotions.router, drift.router, inference.router, metrics.router, console.router):
+    for router in (models.router, promotions.router, drift.router, quality.router, inference.router, metrics.router, console.router):
         app.include_router(router)
     app.add_api_route("/api/v1/health", _health, tags=["health"])
     return app
+
+
+def _mature(settings: Settings) -> timedelta:
+    try:
+        return parse_age(settings.quality_mature)
+    except ParameterError as error:
+        raise SettingsError(f"--quality-mature: {error}") from error
 
 
 def _daemons(settings: Settings) -> Daemons:

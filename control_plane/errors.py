@@ -6,6 +6,11 @@ ControlPlaneError
 │   ├── ParameterError      a query parameter or header that cannot be read
 │   ├── NotAcceptableError  no representation the caller accepts
 │   └── TensorError         the body of an inference request is not what the protocol says
+├── QualityError            the quality of a version cannot be told
+│   ├── LogsOffError        this control plane was not told where the logs are
+│   ├── ScoreMissingError   the version, or what is logged of it, has no score to judge
+│   ├── TooManyRowsError    more rows than there is memory for
+│   └── LogUnreadableError  a file of the logs cannot be read
 └── AnswerError             an answer of the daemon that cannot be written as the caller asked
 """
 
@@ -36,3 +41,23 @@ class TensorError(RequestError):
 
 class AnswerError(ControlPlaneError):
     """The daemon answered something JSON cannot hold; binary output can."""
+
+
+class QualityError(ControlPlaneError):
+    """The quality of a version cannot be told."""
+
+
+class LogsOffError(QualityError):
+    """Nobody said where the prediction log and the feedback log are."""
+
+
+class ScoreMissingError(QualityError):
+    """The version has no classes, or its log no probability of the positive one."""
+
+
+class TooManyRowsError(QualityError):
+    """The time asked for holds more rows than there is memory for."""
+
+
+class LogUnreadableError(QualityError):
+    """A file of the logs is damaged, or may not be read."""

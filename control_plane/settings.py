@@ -40,6 +40,12 @@ class Settings(BaseSettings):
     """Certificate that the daemons are shown"""
     daemon_tls_key: Path | None = None
     """Private key of that certificate"""
+    prediction_log: Path | None = None
+    """Folder of the daemons' prediction log, from which quality is read"""
+    feedback_log: Path | None = None
+    """Folder of their feedback log; without it quality is only estimated"""
+    quality_mature: str = "1d"
+    """Age from which rows are judged in the metrics"""
     max_body_bytes: int = Field(default=64 << 20, ge=1024, lt=1 << 31)
     """Largest request body taken"""
     insecure: bool = False

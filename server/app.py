@@ -16,12 +16,13 @@ from registry.names import PRODUCTION
 from registry.watch import watch
 from server import handover
 from server.errors import NotServableError, SettingsError
+from server.feedback_calls import Feedback
 from server.follower import Follower
 from server.grpcio_transport.transport import GrpcioTransport
 from server.lifecycle import Lifecycle
 from server.loaded_version import EngineFactory, LoadedVersion, load_folder
 from server.loader import Loader
-from server.metrics import PredictionLogCollector, ServerCollector
+from server.metrics import FeedbackCollector, PredictionLogCollector, ServerCollector
 from server.metrics_server import MetricsServer
 from server.model_config import Batching
 from server.observed import Observers
@@ -35,6 +36,7 @@ from server.transport import Transport
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
+    from server.feedback_log import FeedbackLog
     from server.prediction_log import PredictionLog
     from server.tracing import Tracer
 
@@ -118,19 +120,22 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     security = Security(settings)
     batching = Batching(settings.max_batch_rows, settings.max_queue_delay)
     service = Service(lambda: transport.counters(), batching)  # noqa: PLW0108 -- the transport does not exist yet
-    transport: Transport = TRANSPORTS[settings.transport](settings, service.calls(), security, recorders.observers)
+    feedback = Feedback(_feedback_log(settings))
+    calls = {**service.calls(), **feedback.calls()}
+    transport: Transport = TRANSPORTS[settings.transport](settings, calls, security, recorders.observers)
     collector = ServerCollector(transport.counters, lambda: source.lifecycle())  # noqa: PLW0108 -- nor does the source
 
     def install(table: RoutingTable) -> None:
         transport.install(table)
         service.install(table)
+        feedback.install(table)
         collector.install(table)
         if table.complete:
             tell(all(model.ready for model in table.models.values() if PRODUCTION in model.stages))
 
     make_engine: EngineFactory = partial(OnnxEngine, threads=settings.engine_threads)
     source = _source(settings, make_engine, install)
-    collectors: list[Collector] = [collector]
+    collectors: list[Collector] = [collector, FeedbackCollector(feedback.counts)]
     if recorders.predictions is not None:
         collectors.append(PredictionLogCollector(recorders.predictions.counts))
     return Daemon(transport, source, security, MetricsServer(collectors, metrics), recorders)
@@ -170,6 +175,14 @@ def _recorders(settings: Settings) -> Recorders:
         predictions = open_prediction_log(settings.prediction_log, settings)
         predictions.start()
     return Recorders(predictions, tracer)
+
+
+def _feedback_log(settings: Settings) -> "FeedbackLog | None":
+    if settings.feedback_log is None:
+        return None
+    from server.feedback_log import open_feedback_log  # noqa: PLC0415 -- pyarrow again
+
+    return open_feedback_log(settings.feedback_log)
 
 
 @dataclass(frozen=True)

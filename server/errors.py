@@ -16,7 +16,9 @@ ServerError
     ├── DeadlineExceededError      passed in the queue
     ├── ModelLoadingError          MODEL_LOADING
     ├── DrainingError              DRAINING
-    └── ModelFailedError           MODEL_FAILED
+    ├── ModelFailedError           MODEL_FAILED
+    ├── FeedbackOffError           FEEDBACK_OFF
+    └── FeedbackNotStoredError     FEEDBACK_NOT_STORED
 """
 
 from typing import ClassVar
@@ -128,3 +130,16 @@ class ModelFailedError(RequestError):
     """The model itself failed on these rows."""
 
     reason = "MODEL_FAILED"
+
+
+class FeedbackOffError(RequestError):
+    """This daemon keeps no labels: it was started without a feedback log."""
+
+    reason = "FEEDBACK_OFF"
+
+
+class FeedbackNotStoredError(RequestError):
+    """The labels could not be written; none of them is kept, and all may be sent again."""
+
+    reason = "FEEDBACK_NOT_STORED"
+    retry_seconds = 1.0

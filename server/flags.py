@@ -57,6 +57,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "prediction_log_drop": ("COLUMN", "that is not logged; may be repeated"),
         "prediction_log_hash": ("COLUMN", "of which a keyed hash is logged in its place; may be repeated"),
         "prediction_log_hash_key": ("FILE", "with the secret key of those hashes, 16 bytes or more"),
+        "feedback_log": ("DIR", "gets the labels sent by RecordFeedback as Parquet files; without it they are refused"),
         "tracing": ("URL", "gets spans by OTLP over gRPC, e.g. http://127.0.0.1:4317; off without it"),
         "tracing_share": ("SHARE", "of the requests traced, 0 to 1, where the caller's traceparent does not say"),
     },

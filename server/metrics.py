@@ -1,6 +1,6 @@
 """The daemon's counts in the Prometheus text format. Counting is the transport's; here they only get names and labels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -72,6 +72,21 @@ class PredictionLogCollector:
         dropped.add_metric(["queue_full"], counts.queue_full)
         dropped.add_metric(["write_failed"], counts.write_failed)
         yield dropped
+
+
+class FeedbackCollector:
+    """Collects what became of the labels sent."""
+
+    def __init__(self, counts: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """`counts` gives labels by model and result."""
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric family, as prometheus_client asks for it."""
+        labels = CounterMetricFamily("tidegate_feedback", "Labels sent, by what became of them", labels=["model", "result"])
+        for (model, result), number in self._counts().items():
+            labels.add_metric([model, result], number)
+        yield labels
 
 
 def _requests(counters: Counters) -> Iterator[Metric]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import structlog
 
-from server import prediction_table
+from server import arrow, prediction_table
 from server.errors import SettingsError
+from server.log_files import LogFiles
 from server.metrics import LogCounts
 from server.observed import LoggedBatch
-from server.prediction_files import PredictionFiles
 from server.prediction_table import Privacy
 from server.settings import Settings
 
@@ -30,7 +30,7 @@ _log = structlog.get_logger("tidegate.prediction_log")
 class PredictionLog:
     """Batches wait in a bounded queue; what does not fit is dropped and counted."""
 
-    def __init__(self, files: PredictionFiles, *, share: float, privacy: Privacy, seconds: float) -> None:
+    def __init__(self, files: LogFiles, *, share: float, privacy: Privacy, seconds: float) -> None:
         self._files = files
         self._share = share
         self._privacy = privacy
@@ -87,7 +87,7 @@ class PredictionLog:
             written = failed = 0
             try:
                 for day, rows in prediction_table.by_date(alike, self._share, self._privacy):
-                    self._files.write(alike[0].model, alike[0].version, day, prediction_table.encode(rows))
+                    self._files.write({"model": alike[0].model, "version": alike[0].version}, day, arrow.encode(rows))
                     written += rows.num_rows
             except Exception as error:  # noqa: BLE001 -- a full disk or a defect here must harm no answer, nor end the log
                 failed = sum(batch.rows for batch in alike) - written
@@ -109,7 +109,7 @@ def open_prediction_log(folder: Path, settings: Settings) -> PredictionLog:
     Raises:
         SettingsError: if the folder cannot be written to, or columns are to be hashed without a key.
     """
-    files = PredictionFiles(folder, settings.prediction_log_keep_days, settings.prediction_log_max_bytes)
+    files = LogFiles(folder, settings.prediction_log_keep_days, settings.prediction_log_max_bytes)
     try:
         files.prepare()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Answered batches become Parquet: a table with one row for each row of the model. Pure, and the only module that imports pyarrow.
+"""Answered batches become Parquet: a table with one row for each row of the model. Pure.
 
-The queue is in `prediction_log`, the files are in `prediction_files`; the columns stand in docs/formats/prediction-log.md.
+The queue is in `prediction_log`, the files are in `log_files`; the columns stand in docs/formats/prediction-log.md.
 """
 
 import hashlib
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from registry.bundle import TensorSpec
+from server.arrow import numbers, strings
 from server.engine import Columns, Tensor
 from server.observed import Kind, LoggedBatch, LoggedRequest
 
@@ -54,14 +54,7 @@ def by_date(batches: Sequence[LoggedBatch], share: float, privacy: Privacy) -> I
     rows = pa.table(dict(_columns(batches, requests, privacy)))
     for day in np.unique(days[kept]):
         wanted = np.repeat((days == day) & kept, lengths)
-        yield str(np.datetime64(int(day), "D")), rows if wanted.all() else rows.filter(_numbers(wanted))
-
-
-def encode(rows: pa.Table) -> pa.Buffer:
-    """The bytes of a Parquet file."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
-    return sink.getvalue()
+        yield str(np.datetime64(int(day), "D")), rows if wanted.all() else rows.filter(numbers(wanted))
 
 
 def _lengths(batches: Sequence[LoggedBatch], requests: Sequence[LoggedRequest]) -> NDArray[np.int64]:
@@ -81,13 +74,13 @@ def _columns(batches: Sequence[LoggedBatch], requests: Sequence[LoggedRequest], 
     owner = np.repeat(np.arange(len(requests)), lengths)
     first = batches[0]
     received = np.fromiter((request.received for request in requests), np.float64, len(requests))
-    yield "prediction_id", _strings([request.id.encode() for request in requests]).take(_numbers(owner))
+    yield "prediction_id", strings([request.id.encode() for request in requests]).take(numbers(owner))
     starts = np.fromiter((request.start for request in requests), np.int64, len(requests))
-    yield "row", _numbers((np.arange(rows) - np.repeat(np.cumsum(lengths) - lengths - starts, lengths)).astype(np.int32))
-    yield "model", _strings([first.model.encode()]).take(_numbers(np.zeros(rows, np.int64)))
-    yield "version", _numbers(np.full(rows, first.version, np.int32))
-    yield "arm", _strings([request.arm.encode() for request in requests]).dictionary_encode().take(_numbers(owner))
-    yield "time", _numbers((received * 1000).astype(np.int64)[owner]).cast(pa.timestamp("ms", tz="UTC"))
+    yield "row", numbers((np.arange(rows) - np.repeat(np.cumsum(lengths) - lengths - starts, lengths)).astype(np.int32))
+    yield "model", strings([first.model.encode()]).take(numbers(np.zeros(rows, np.int64)))
+    yield "version", numbers(np.full(rows, first.version, np.int32))
+    yield "arm", strings([request.arm.encode() for request in requests]).dictionary_encode().take(numbers(owner))
+    yield "time", numbers((received * 1000).astype(np.int64)[owner]).cast(pa.timestamp("ms", tz="UTC"))
     taken = set(_RESERVED)
     for place, specs in (("input", first.signature.inputs), ("output", first.signature.outputs)):
         for spec in specs:
@@ -124,34 +117,19 @@ def _tensor_columns(spec: TensorSpec, tensor: Tensor, privacy: Privacy, *, prefi
         width = int(np.prod(tensor.shape[1:]))
         offsets = np.arange(len(tensor) + 1, dtype=np.int32) * np.int32(width)
         flat = tensor.reshape(-1)
-        yield spec.name, pa.ListArray.from_arrays(_numbers(offsets), _texts(flat) if flat.dtype == object else _numbers(flat))
+        yield spec.name, pa.ListArray.from_arrays(numbers(offsets), _texts(flat) if flat.dtype == object else numbers(flat))
 
 
 def _values(values: Tensor) -> pa.Array:
-    return _texts(values).dictionary_encode() if values.dtype == object else _numbers(values)
-
-
-def _numbers(values: Tensor) -> pa.Array:
-    # Not by pa.array, which imports pandas where it is installed, for seconds, to see whether it was given any of it.
-    values = np.ascontiguousarray(values, np.float32 if values.dtype == np.float16 else None)
-    raw = np.packbits(values, bitorder="little") if values.dtype == bool else values
-    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(raw)])
-
-
-def _strings(values: Sequence[bytes]) -> pa.Array:
-    """Raises pa.ArrowInvalid if one is not UTF-8."""
-    offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(values))]
-    return pa.Array.from_buffers(pa.binary(), len(values), buffers).cast(pa.string())
+    return _texts(values).dictionary_encode() if values.dtype == object else numbers(values)
 
 
 def _texts(values: Tensor) -> pa.Array:
     texts = values.tolist()
     try:
-        return _strings(texts)
+        return strings(texts)
     except pa.ArrowInvalid:  # a caller's bytes need not be UTF-8
-        return _strings([text.decode(errors="replace").encode() for text in texts])
+        return strings([text.decode(errors="replace").encode() for text in texts])
 
 
 def _hashes(values: Tensor, key: bytes) -> pa.Array:
@@ -159,4 +137,4 @@ def _hashes(values: Tensor, key: bytes) -> pa.Array:
     different, places = np.unique(values, return_inverse=True)
     texts = [value if isinstance(value, bytes) else str(value).encode() for value in different]
     hashes = [hmac.digest(key, text, "sha256")[:HASH_BYTES].hex().encode() for text in texts]
-    return pa.DictionaryArray.from_arrays(_numbers(places.astype(np.int32)), _strings(hashes))
+    return pa.DictionaryArray.from_arrays(numbers(places.astype(np.int32)), strings(hashes))

@@ -1,4 +1,7 @@
-"""Every call but ModelInfer, the same for all transports: functions from request bytes to answer bytes."""
+"""Every call that reads what is served, the same for all transports: functions from request bytes to answer bytes.
+
+ModelInfer is the transports', RecordFeedback is in `feedback_calls`.
+"""
 
 import json
 from collections.abc import Callable, Mapping

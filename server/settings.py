@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     """Columns of which only a keyed hash is logged"""
     prediction_log_hash_key: Path | None = None
     """File with the key of those hashes, at least 16 bytes"""
+    feedback_log: Path | None = None
+    """Folder of the feedback log; without one labels are refused"""
     tracing: str | None = None
     """Where spans are sent by OTLP over gRPC, e.g. http://127.0.0.1:4317; without it there are none"""
     tracing_share: float = Field(default=0.01, ge=0, le=1)

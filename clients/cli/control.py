@@ -1,9 +1,10 @@
-"""Asking the control plane: one POST, its answer or its refusal. Of the rules behind a refusal nothing is known here."""
+"""Asking the control plane: one request, its answer or its refusal. Of the rules behind a refusal nothing is known here."""
 
 import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from clients.cli.errors import CliError, InputError, RefusedError
@@ -21,16 +22,24 @@ def post(control: str, model: str, what: str, body: JsonObject, *, actor: str) -
         RefusedError: if the control plane refuses (a rule, a gate, a missing right), with its words.
         InputError: if it knows no such model or version, or does not answer.
     """
+    headers = {"Content-Type": "application/json", "X-Tidegate-Actor": actor}
+    return _send(control, urllib.request.Request(_url(control, model, what), json.dumps(body).encode(), headers, method="POST"))  # noqa: S310
+
+
+def get(control: str, model: str, what: str, query: Mapping[str, str]) -> JsonObject:
+    """GET `/api/v1/models/MODEL/WHAT?QUERY`; raises as `post`."""
+    return _send(control, urllib.request.Request(f"{_url(control, model, what)}?{urllib.parse.urlencode(query)}"))  # noqa: S310
+
+
+def _url(control: str, model: str, what: str) -> str:
     if urllib.parse.urlsplit(control).scheme not in {"http", "https"}:
         raise InputError(f"{control!r} is not the address of a control plane: write http://HOST:PORT")
-    request = urllib.request.Request(  # noqa: S310 -- the scheme is checked above
-        f"{control.rstrip('/')}/api/v1/models/{urllib.parse.quote(model, safe='')}/{what}",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", "X-Tidegate-Actor": actor},
-        method="POST",
-    )
+    return f"{control.rstrip('/')}/api/v1/models/{urllib.parse.quote(model, safe='')}/{what}"
+
+
+def _send(control: str, request: urllib.request.Request) -> JsonObject:
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 -- the same
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 -- its scheme is checked in _url
             return decode(answer.read(), f"the answer of {control}")
     except urllib.error.HTTPError as error:
         raise _refusal(error, control) from error

@@ -54,6 +54,8 @@ _COMMANDS = {
     "control": Lazy("clients.cli.serve", "control", "Run the control plane (REST).", passes_arguments=True),
     "token": Lazy("clients.cli.token", "token", "Make a token for callers of the daemon."),
     "predict": Lazy("clients.cli.predict", "predict", "Send rows of a file to the daemon."),
+    "feedback": Lazy("clients.cli.feedback", "feedback", "Send labels of a file to the daemon."),
+    "quality": Lazy("clients.cli.quality", "quality", "Say what a version was worth, by the labels that came."),
     "drift": Lazy("clients.cli.drift", "drift", "Compare what a version was asked with what it was trained on."),
     "profile": Lazy("clients.cli.profile", "profile", "Make the drift profile of a model from data of any size."),
     "card": Lazy("clients.cli.card", "card", "Write the model card of a version."),

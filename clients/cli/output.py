@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from registry.canonical import Json
@@ -52,6 +53,19 @@ def write_facts(facts: Mapping[str, Cell]) -> None:
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         write_line(f"{name.ljust(width)}  {_text(value)}".rstrip())
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere: it is told how much is done, of how much."""
+    if not is_terminal():
+        yield lambda _done, _all: None
+        return
+    from rich.progress import Progress  # noqa: PLC0415 -- scripts never see it
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def cell(value: Json) -> Cell:

@@ -1,7 +1,5 @@
 """The parts of `tidegate registry` that look after it: verify, gc, checkpoint, keygen."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +43,7 @@ def verify(
       tidegate registry verify --trusted-keys keys/ --checkpoints /mnt/elsewhere/
     """
     opened = open_registry(registry, keys=Keys(trusted_keys=trusted_keys))
-    with _progress("verifying") as progress:
+    with output.progress("verifying") as progress:
         report = verification.examine(opened.store, opened.trust, _kept(kept, trusted_keys), progress)
     if as_json:
         output.write_json(views.report(report))
@@ -77,7 +75,7 @@ def gc(
         found = sweep.unused(opened)
         _write_unused(found, f"{_total(found)} would be removed; --delete does", as_json=as_json)
         return
-    with _progress("removing") as progress:
+    with output.progress("removing") as progress:
         swept = sweep.sweep(opened, progress)
     if as_json:
         output.write_json(
@@ -181,15 +179,3 @@ def _write_unused(found: tuple[sweep.Unused, ...], summary: str, *, as_json: boo
 
 def _total(found: tuple[sweep.Unused, ...]) -> str:
     return f"{len(found)} values of {sum(item.entry.size for item in found)} bytes"
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    if not output.is_terminal():
-        yield lambda _done, _all: None
-        return
-    from rich.progress import Progress  # noqa: PLC0415 -- scripts never see it
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

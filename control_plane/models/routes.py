@@ -1,13 +1,11 @@
 """The calls that read the registry: models, versions, states, logs, and the documents of a version."""
 
-import re
 from enum import StrEnum
 from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from control_plane.errors import ParameterError
 from control_plane.models.card import CardRenderer
 from control_plane.models.negotiation import HTML, MARKDOWN, negotiate
 from control_plane.models.schemas import (
@@ -20,19 +18,18 @@ from control_plane.models.schemas import (
     state_view,
     version_detail,
 )
+from control_plane.parameters import time_parameter
 from control_plane.registry_pool import LentRegistry
 from registry import bundle
 from registry.names import check_name
 from registry.registry import Registry
 from registry.state import ModelState
-from registry.times import parse_time
 
 MAX_PAGE = 1000
 _NOTHING_ACTIVE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "X-Content-Type-Options": "nosniff",
 }
-_OFFSET = re.compile(r" (\d\d:?\d\d)$")
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
@@ -118,12 +115,7 @@ def document_of(
 
 def _state_at(registry: Registry, model: str, text: str) -> ModelState:
     check_name(model)
-    try:
-        # A "+" that was not percent-encoded arrives as a space.
-        time = parse_time(_OFFSET.sub(r"+\1", text) if "T" in text else text)
-    except (ValueError, OverflowError) as error:
-        raise ParameterError(f"at={text[:40]!r} is not a time: write it as 2026-01-31T12:00:00Z") from error
-    return registry.state_at(model, time)
+    return registry.state_at(model, time_parameter("at", text))
 
 
 def _cards(request: Request) -> CardRenderer:

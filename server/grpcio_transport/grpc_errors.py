@@ -31,6 +31,8 @@ STATUS: dict[type[errors.RequestError], grpc.StatusCode] = {
     errors.ModelLoadingError: grpc.StatusCode.UNAVAILABLE,
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
     errors.ModelFailedError: grpc.StatusCode.INTERNAL,
+    errors.FeedbackOffError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.FeedbackNotStoredError: grpc.StatusCode.UNAVAILABLE,
 }
 
 

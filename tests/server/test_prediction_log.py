@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from registry.bundle import Signature, TensorSpec
 from server import prediction_log
 from server.errors import SettingsError
+from server.log_files import LogFiles
 from server.observed import LoggedBatch, LoggedRequest
-from server.prediction_files import PredictionFiles
 from server.prediction_log import PredictionLog, open_prediction_log
 from server.prediction_table import Privacy, is_in_share
 from server.settings import read_settings
@@ -56,7 +56,7 @@ def packed_batch(*requests: LoggedRequest, model: str = "churn", version: int = 
 
 def write(folder: Path, *batches: LoggedBatch, share: float = 1.0, privacy: Privacy = EVERYTHING) -> PredictionLog:
     """Log these batches and wait until they stand in files."""
-    log = PredictionLog(PredictionFiles(folder, None, None), share=share, privacy=privacy, seconds=60)
+    log = PredictionLog(LogFiles(folder, None, None), share=share, privacy=privacy, seconds=60)
     log.start()
     for batch in batches:
         log.offer(batch)
@@ -185,7 +185,7 @@ def test_model_that_keeps_no_rows_apart_gets_one_row_a_request(tmp_path: Path) -
 
 def test_more_than_may_wait_is_dropped_and_counted_and_the_rest_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_log, "MAX_ROWS", 100)
-    log = PredictionLog(PredictionFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=60)
+    log = PredictionLog(LogFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=60)
     begin = time.perf_counter()
     for number in range(1000):
         log.offer(packed_batch(request(f"{number}", 3)))
@@ -199,7 +199,7 @@ def test_more_than_may_wait_is_dropped_and_counted_and_the_rest_is_written(tmp_p
 def test_disk_that_takes_nothing_is_counted_and_logging_goes_on_when_it_does_again(tmp_path: Path) -> None:
     blocker = tmp_path / "model=churn"
     blocker.write_text("a file where the folder should be")
-    log = PredictionLog(PredictionFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=0.05)
+    log = PredictionLog(LogFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=0.05)
     log.start()
     log.offer(packed_batch(request("a", 2)))
     log.offer(packed_batch(request("x", 1), model="other"))
@@ -211,7 +211,7 @@ def test_disk_that_takes_nothing_is_counted_and_logging_goes_on_when_it_does_aga
 
 
 def test_what_is_logged_stands_in_a_file_within_the_seconds_said(tmp_path: Path) -> None:
-    log = PredictionLog(PredictionFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=0.1)
+    log = PredictionLog(LogFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=0.1)
     log.start()
     try:
         log.offer(packed_batch(request("a", 2)))
@@ -241,7 +241,7 @@ def test_reader_never_sees_part_of_a_file(tmp_path: Path) -> None:
 
 
 def test_two_processes_write_to_one_folder_without_a_clash(tmp_path: Path) -> None:
-    logs = [PredictionLog(PredictionFiles(tmp_path, 36_500, 1 << 30), share=1, privacy=Privacy(), seconds=0.01) for _ in range(2)]
+    logs = [PredictionLog(LogFiles(tmp_path, 36_500, 1 << 30), share=1, privacy=Privacy(), seconds=0.01) for _ in range(2)]
     for log in logs:
         log.start()
     for number in range(40):
@@ -254,13 +254,13 @@ def test_two_processes_write_to_one_folder_without_a_clash(tmp_path: Path) -> No
 
 def test_old_days_go_and_then_the_oldest_until_the_rest_is_small_enough(tmp_path: Path) -> None:
     today = dt.date(2026, 3, 10)
-    files = PredictionFiles(tmp_path, keep_days=5, max_bytes=2500)
+    files = LogFiles(tmp_path, keep_days=5, max_bytes=2500)
     for day in range(1, 11):
-        files.write("m", 1, f"2026-03-{day:02}", b"x" * 1000)
+        files.write({"model": "m", "version": 1}, f"2026-03-{day:02}", b"x" * 1000)
     files.sweep(today)
     assert [path.name for path in sorted((tmp_path / "model=m/version=1").iterdir())] == ["date=2026-03-09", "date=2026-03-10"]
-    PredictionFiles(tmp_path, keep_days=None, max_bytes=None).sweep(today)
-    PredictionFiles(tmp_path, keep_days=1, max_bytes=None).sweep(today + dt.timedelta(days=1))
+    LogFiles(tmp_path, keep_days=None, max_bytes=None).sweep(today)
+    LogFiles(tmp_path, keep_days=1, max_bytes=None).sweep(today + dt.timedelta(days=1))
     assert [path.parent.name for path in tmp_path.rglob("*.parquet")] == ["date=2026-03-10"]
 
 
@@ -269,7 +269,7 @@ def test_half_written_file_of_a_crash_is_removed_once_it_is_old(tmp_path: Path) 
     for path in (old, young):
         path.touch()
     os.utime(old, (0, 0))
-    PredictionFiles(tmp_path, None, None).prepare()
+    LogFiles(tmp_path, None, None).prepare()
     assert list(tmp_path.iterdir()) == [young]
 
 
@@ -279,7 +279,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from registry.bundle import Signature, TensorSpec
-from server.prediction_files import PredictionFiles
+from server.log_files import LogFiles
 from server.prediction_log import PredictionLog
 from server.observed import LoggedBatch, LoggedRequest
 from server.prediction_table import Privacy
@@ -290,7 +290,7 @@ signature = Signature(
 inputs = {{"numeric": np.ones((2, 1), np.float32), "kind": np.array([b"a", b"b"], object)}}
 request = LoggedRequest("a", "stable", 1.0, 2)
 privacy = Privacy(frozenset(), frozenset(["kind"]), b"k")
-log = PredictionLog(PredictionFiles(Path({str(tmp_path)!r}), None, None), share=0.9, privacy=privacy, seconds=9)
+log = PredictionLog(LogFiles(Path({str(tmp_path)!r}), None, None), share=0.9, privacy=privacy, seconds=9)
 log.start()
 log.offer(LoggedBatch("m", 1, signature, [request], 2, inputs, {{"ok": np.array([True, False])}}))
 log.stop()

@@ -12,6 +12,7 @@ from server.errors import (
     CancelledError,
     DeadlineUnreachableError,
     DrainingError,
+    FeedbackNotStoredError,
     ModelLoadingError,
     QueueFullError,
     RateLimitedError,
@@ -28,7 +29,7 @@ from tidegate_protos import inference_pb2 as pb
 ENGINE = OnnxEngine(models.scaled(2.0), threads=1)
 NOTHING = Counters({}, {}, {}, {}, {})
 DEFAULT = Batching(1024, 0.0)
-RETRIED = {QueueFullError, DeadlineUnreachableError, RateLimitedError, ModelLoadingError, DrainingError}
+RETRIED = {QueueFullError, DeadlineUnreachableError, RateLimitedError, ModelLoadingError, DrainingError, FeedbackNotStoredError}
 
 
 def version(model: str, number: int, signature: Signature = ENGINE.signature, *, batchable: bool = True) -> LoadedVersion:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _pool.POOL.AddSerializedFile(b'\n\x1ctidegate/v1/monitoring.proto\x12\x0btidegate.v1\"1\n\x0fGetDriftRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"m\n\x10GetDriftResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12+\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x19.tidegate.v1.FeatureDrift\"\xa4\x01\n\x0c\x46\x65\x61tureDrift\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x62ins\x18\x03 \x03(\t\x12\x10\n\x08observed\x18\x04 \x03(\x03\x12\x11\n\treference\x18\x05 \x03(\x03\x12\x0b\n\x03psi\x18\x06 \x01(\x01\x12\x0f\n\x02ks\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07p_value\x18\x08 \x01(\x01\x12\x0f\n\x07\x64rifted\x18\t \x01(\x08\x42\x05\n\x03_ks2^\n\x11MonitoringService\x12I\n\x08GetDrift\x12\x1c.tidegate.v1.GetDriftRequest\x1a\x1d.tidegate.v1.GetDriftResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _pool.POOL.AddSerializedFile(b'\n\x1ctidegate/v1/monitoring.proto\x12\x0btidegate.v1\"1\n\x0fGetDriftRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"m\n\x10GetDriftResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12+\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x19.tidegate.v1.FeatureDrift\"\xa4\x01\n\x0c\x46\x65\x61tureDrift\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x62ins\x18\x03 \x03(\t\x12\x10\n\x08observed\x18\x04 \x03(\x03\x12\x11\n\treference\x18\x05 \x03(\x03\x12\x0b\n\x03psi\x18\x06 \x01(\x01\x12\x0f\n\x02ks\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07p_value\x18\x08 \x01(\x01\x12\x0f\n\x07\x64rifted\x18\t \x01(\x08\x42\x05\n\x03_ks\"J\n\x15RecordFeedbackRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x06labels\x18\x02 \x03(\x0b\x32\x12.tidegate.v1.Label\"m\n\x05Label\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x0b\n\x03row\x18\x02 \x01(\x05\x12\x14\n\nclass_name\x18\x03 \x01(\tH\x00\x12\x0f\n\x05value\x18\x04 \x01(\x01H\x00\x12\x10\n\x08observed\x18\x05 \x01(\x01\x42\x07\n\x05label\"{\n\x16RecordFeedbackResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x03\x12\x11\n\tduplicate\x18\x02 \x01(\x03\x12\x0f\n\x07refused\x18\x03 \x01(\x03\x12+\n\x08refusals\x18\x04 \x03(\x0b\x32\x19.tidegate.v1.RefusedLabel\"-\n\x0cRefusedLabel\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t2\xbb\x01\n\x11MonitoringService\x12I\n\x08GetDrift\x12\x1c.tidegate.v1.GetDriftRequest\x1a\x1d.tidegate.v1.GetDriftResponse\"\x00\x12[\n\x0eRecordFeedback\x12\".tidegate.v1.RecordFeedbackRequest\x1a#.tidegate.v1.RecordFeedbackResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDRIFTRESPONSE']._serialized_end=205
   _globals['_FEATUREDRIFT']._serialized_start=208
   _globals['_FEATUREDRIFT']._serialized_end=372
-  _globals['_MONITORINGSERVICE']._serialized_start=374
-  _globals['_MONITORINGSERVICE']._serialized_end=468
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_start=374
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_end=448
+  _globals['_LABEL']._serialized_start=450
+  _globals['_LABEL']._serialized_end=559
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_start=561
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_end=684
+  _globals['_REFUSEDLABEL']._serialized_start=686
+  _globals['_REFUSEDLABEL']._serialized_end=731
+  _globals['_MONITORINGSERVICE']._serialized_start=734
+  _globals['_MONITORINGSERVICE']._serialized_end=921
 # @@protoc_insertion_point(module_scope)

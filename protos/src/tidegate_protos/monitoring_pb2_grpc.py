@@ -39,6 +39,11 @@ class MonitoringServiceStub:
                 request_serializer=tidegate_dot_v1_dot_monitoring__pb2.GetDriftRequest.SerializeToString,
                 response_deserializer=tidegate_dot_v1_dot_monitoring__pb2.GetDriftResponse.FromString,
                 _registered_method=True)
+        self.RecordFeedback = channel.unary_unary(
+                '/tidegate.v1.MonitoringService/RecordFeedback',
+                request_serializer=tidegate_dot_v1_dot_monitoring__pb2.RecordFeedbackRequest.SerializeToString,
+                response_deserializer=tidegate_dot_v1_dot_monitoring__pb2.RecordFeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class MonitoringServiceServicer:
@@ -51,6 +56,14 @@ class MonitoringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordFeedback(self, request, context):
+        """Keep what turned out to be true of rows that were predicted, late or out of order. It answers when the labels stand on disk; to send a
+        label again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MonitoringServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +71,11 @@ def add_MonitoringServiceServicer_to_server(servicer, server):
                     servicer.GetDrift,
                     request_deserializer=tidegate_dot_v1_dot_monitoring__pb2.GetDriftRequest.FromString,
                     response_serializer=tidegate_dot_v1_dot_monitoring__pb2.GetDriftResponse.SerializeToString,
+            ),
+            'RecordFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordFeedback,
+                    request_deserializer=tidegate_dot_v1_dot_monitoring__pb2.RecordFeedbackRequest.FromString,
+                    response_serializer=tidegate_dot_v1_dot_monitoring__pb2.RecordFeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +105,33 @@ class MonitoringService:
             '/tidegate.v1.MonitoringService/GetDrift',
             tidegate_dot_v1_dot_monitoring__pb2.GetDriftRequest.SerializeToString,
             tidegate_dot_v1_dot_monitoring__pb2.GetDriftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidegate.v1.MonitoringService/RecordFeedback',
+            tidegate_dot_v1_dot_monitoring__pb2.RecordFeedbackRequest.SerializeToString,
+            tidegate_dot_v1_dot_monitoring__pb2.RecordFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

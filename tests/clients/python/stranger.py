@@ -63,7 +63,7 @@ class Stranger:
     models: dict[str, dict[str, Version]]
     route: dict[str, str]
     refusals: deque[Refusal] = field(default_factory=deque)
-    """Answered first, one per inference."""
+    """Answered first, one per inference or batch of labels."""
     delay: float = 0.0
     """Seconds before an inference is answered."""
     typed: bool = False
@@ -71,6 +71,7 @@ class Stranger:
     swap_on_infer: dict[str, str] = field(default_factory=dict)
     """Becomes the route when the next inference arrives."""
     inferences: list[oip.ModelInferRequest] = field(default_factory=list)
+    feedback: list[monitoring_pb2.RecordFeedbackRequest] = field(default_factory=list)
     remaining: list[float] = field(default_factory=list)
     """Seconds of deadline each inference came with."""
     metadata_requests: list[tuple[str, str]] = field(default_factory=list)
@@ -139,6 +140,18 @@ class _Inference(inference_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 class _Monitoring(monitoring_pb2_grpc.MonitoringServiceServicer):
+    def __init__(self, stranger: Stranger) -> None:
+        self._stranger = stranger
+
+    def RecordFeedback(  # noqa: N802
+        self, request: monitoring_pb2.RecordFeedbackRequest, context: grpc.ServicerContext
+    ) -> monitoring_pb2.RecordFeedbackResponse:
+        self._stranger.feedback.append(request)
+        if self._stranger.refusals:
+            refuse(context, self._stranger.refusals.popleft())
+        refused = [monitoring_pb2.RefusedLabel(index=1, reason="no such class")]
+        return monitoring_pb2.RecordFeedbackResponse(recorded=len(request.labels) - 1, duplicate=2, refused=1, refusals=refused)
+
     def GetDrift(  # noqa: N802
         self,
         request: monitoring_pb2.GetDriftRequest,
@@ -169,7 +182,7 @@ def serving(stranger: Stranger, port: int = 0) -> Iterator[Stranger]:
     """The server on a free port of the loopback, until the block ends."""
     server = grpc.server(ThreadPoolExecutor(8))
     inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Inference(stranger), server)  # type: ignore[no-untyped-call]
-    monitoring_pb2_grpc.add_MonitoringServiceServicer_to_server(_Monitoring(), server)  # type: ignore[no-untyped-call]
+    monitoring_pb2_grpc.add_MonitoringServiceServicer_to_server(_Monitoring(stranger), server)  # type: ignore[no-untyped-call]
     stranger.address = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     server.start()
     try:

@@ -27,7 +27,18 @@ from tidegate_client.errors import (
     UnsupportedError,
 )
 from tidegate_client.identity import Token, tls_credentials, token_file
-from tidegate_client.values import Columns, Drift, FeatureDrift, ModelMetadata, Prediction, ServerMetadata, TensorMetadata
+from tidegate_client.values import (
+    Columns,
+    Drift,
+    FeatureDrift,
+    Label,
+    ModelMetadata,
+    Prediction,
+    Receipt,
+    RefusedLabel,
+    ServerMetadata,
+    TensorMetadata,
+)
 
 __all__ = [
     "AccessError",
@@ -41,10 +52,13 @@ __all__ = [
     "Drift",
     "FeatureDrift",
     "InputError",
+    "Label",
     "ModelMetadata",
     "NotFoundError",
     "OverloadedError",
     "Prediction",
+    "Receipt",
+    "RefusedLabel",
     "ServerError",
     "ServerMetadata",
     "TensorMetadata",

@@ -4,7 +4,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from tidegate_client.columns import Data
 from tidegate_client.conversation import Call, Conversation, Flow, Options, Outcome, Pause, T, ask_of
 from tidegate_client.identity import Identity, Token
 from tidegate_client.messages import Parameter
-from tidegate_client.values import Drift, ModelMetadata, Prediction, ServerMetadata
+from tidegate_client.values import Drift, Label, ModelMetadata, Prediction, Receipt, ServerMetadata
 from tidegate_protos import inference_pb2 as oip
 
 
@@ -94,6 +94,10 @@ class AsyncClient:
     async def drift(self, model: str, version: str = "", *, timeout: float | None = None) -> Drift:
         """As `Client.drift`."""
         return await self._run(self._conversation.drift(model, version, timeout))
+
+    async def feedback(self, model: str, labels: Iterable[Label], *, timeout: float | None = None) -> Receipt:
+        """As `Client.feedback`."""
+        return await self._run(self._conversation.feedback(model, labels, timeout))
 
     async def _run(self, flow: Flow[T]) -> T:
         outcome: Outcome = None

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ from tidegate_client.columns import Data
 from tidegate_client.conversation import Call, Conversation, Flow, Options, Outcome, Pause, T, ask_of
 from tidegate_client.identity import Identity, Token
 from tidegate_client.messages import Parameter
-from tidegate_client.values import Drift, ModelMetadata, Prediction, ServerMetadata
+from tidegate_client.values import Drift, Label, ModelMetadata, Prediction, Receipt, ServerMetadata
 from tidegate_protos import inference_pb2 as oip
 
 DEFAULT_ADDRESS = "127.0.0.1:8001"
@@ -144,6 +144,19 @@ class Client:
             TidegateError: its other kinds, for what the server or the way to it refused.
         """
         return self._run(self._conversation.drift(model, version, timeout))
+
+    def feedback(self, model: str, labels: Iterable[Label], *, timeout: float | None = None) -> Receipt:
+        """Tell what turned out to be true of rows predicted before, however late and in whatever order.
+
+        When it returns, the labels not refused are on the server's disk. The same label sent again changes nothing; of different labels of
+        one row the one observed last holds. A server takes at most 10,000 at once.
+
+        Raises:
+            InputError: for a label that cannot be sent, or too many; what the model's classes do not allow is in `Receipt.refusals`.
+            ConflictError: if the server keeps no labels.
+            TidegateError: its other kinds, for what the server or the way to it refused.
+        """
+        return self._run(self._conversation.feedback(model, labels, timeout))
 
     def _run(self, flow: Flow[T]) -> T:
         outcome: Outcome = None

@@ -6,7 +6,7 @@ flows; everything they have in common is here.
 
 import re
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,7 +19,7 @@ from tidegate_client.columns import Data, pack
 from tidegate_client.errors import AnswerError, DeadlineError, InputError, NotFoundError, TidegateError, UnavailableError
 from tidegate_client.messages import Ask, Method, Parameter
 from tidegate_client.retries import Deadline
-from tidegate_client.values import Drift, ModelMetadata, Prediction, ServerMetadata
+from tidegate_client.values import Drift, Label, ModelMetadata, Prediction, Receipt, ServerMetadata
 from tidegate_protos import inference_pb2 as oip
 from tidegate_protos import monitoring_pb2 as monitoring
 
@@ -126,6 +126,11 @@ class Conversation:
         """Drift as the server has counted it so far."""
         request = monitoring.GetDriftRequest(model=model, version=version)
         return messages.drift((yield from self._exchange(messages.GET_DRIFT, request, self._deadline(timeout))))
+
+    def feedback(self, model: str, labels: Iterable[Label], timeout: float | None) -> Flow[Receipt]:
+        """Labels kept by the server; sent again where it is not known whether they were, which changes nothing."""
+        request = messages.feedback_request(model, labels)
+        return messages.receipt((yield from self._exchange(messages.RECORD_FEEDBACK, request, self._deadline(timeout))))
 
     def live(self, timeout: float | None) -> Flow[bool]:
         """Whether the server answers at all."""

@@ -1,10 +1,11 @@
 """Protobuf messages to and from values: every request is built here, every answer read here. No channel, no clock."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, SupportsFloat, TypeAlias, TypeVar
 
 import grpc
 import numpy.typing as npt
@@ -12,7 +13,19 @@ from google.protobuf.message import Message
 
 from tidegate_client import tensors
 from tidegate_client.errors import AnswerError, InputError
-from tidegate_client.values import Array, Columns, Drift, FeatureDrift, ModelMetadata, Prediction, ServerMetadata, TensorMetadata
+from tidegate_client.values import (
+    Array,
+    Columns,
+    Drift,
+    FeatureDrift,
+    Label,
+    ModelMetadata,
+    Prediction,
+    Receipt,
+    RefusedLabel,
+    ServerMetadata,
+    TensorMetadata,
+)
 from tidegate_protos import inference_pb2 as oip
 from tidegate_protos import monitoring_pb2 as monitoring
 
@@ -58,6 +71,9 @@ SERVER_METADATA = Method(_OIP + "ServerMetadata", oip.ServerMetadataRequest, oip
 MODEL_METADATA = Method(_OIP + "ModelMetadata", oip.ModelMetadataRequest, oip.ModelMetadataResponse)
 MODEL_INFER = Method(_OIP + "ModelInfer", oip.ModelInferRequest, oip.ModelInferResponse)
 GET_DRIFT = Method("/tidegate.v1.MonitoringService/GetDrift", monitoring.GetDriftRequest, monitoring.GetDriftResponse)
+RECORD_FEEDBACK = Method(
+    "/tidegate.v1.MonitoringService/RecordFeedback", monitoring.RecordFeedbackRequest, monitoring.RecordFeedbackResponse
+)
 
 
 @dataclass(frozen=True)
@@ -135,6 +151,49 @@ def server_metadata(response: oip.ServerMetadataResponse) -> ServerMetadata:
 def drift(response: monitoring.GetDriftResponse) -> Drift:
     """The value an answer holds."""
     return Drift(response.model, response.version, response.rows, tuple(_feature(feature) for feature in response.features))
+
+
+def feedback_request(model: str, labels: Iterable[Label]) -> monitoring.RecordFeedbackRequest:
+    """The request that sends `labels`.
+
+    Raises:
+        InputError: for a label that is neither text nor a number, a row that is no 32-bit number, or a time without a zone; says which.
+    """
+    request = monitoring.RecordFeedbackRequest(model=model)
+    for index, label in enumerate(labels):
+        try:
+            request.labels.append(_label(label))
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+            raise InputError(f"label {index}: {error}") from error
+    return request
+
+
+def receipt(response: monitoring.RecordFeedbackResponse) -> Receipt:
+    """The value an answer holds."""
+    refusals = tuple(RefusedLabel(refusal.index, refusal.reason) for refusal in response.refusals)
+    return Receipt(response.recorded, response.duplicate, response.refused, refusals)
+
+
+def _label(label: Label) -> monitoring.Label:
+    if not isinstance(label.prediction_id, str):
+        raise TypeError(f"a prediction id is text, not {label.prediction_id!r}")  # protobuf's own words would not say so
+    message = monitoring.Label(prediction_id=label.prediction_id, row=label.row, observed=_seconds(label.observed))
+    match label.label:
+        case str(name):
+            message.class_name = name
+        case SupportsFloat() as value if not isinstance(value, bool):
+            message.value = float(value)
+        case other:
+            raise TypeError(f"a label is the name of a class or a number, not {other!r}")
+    return message
+
+
+def _seconds(observed: datetime | float | None) -> float:
+    if not isinstance(observed, datetime):
+        return observed or 0.0
+    if observed.tzinfo is None:
+        raise ValueError(f"observed {observed} has no time zone")
+    return observed.timestamp()
 
 
 def _feature(feature: monitoring.FeatureDrift) -> FeatureDrift:

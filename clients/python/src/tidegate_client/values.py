@@ -1,9 +1,10 @@
-"""What the server answers, as frozen values. How they are read from messages stands in `messages`."""
+"""What the server answers, and the labels it is told, as frozen values. How they are read from messages stands in `messages`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
@@ -149,3 +150,39 @@ class Drift:
     def drifted(self) -> tuple[str, ...]:
         """Names of the features that drifted."""
         return tuple(feature.name for feature in self.features if feature.drifted)
+
+
+@dataclass(frozen=True)
+class Label:
+    """What turned out to be true of one row of a prediction."""
+
+    prediction_id: str
+    """`Prediction.id`"""
+    label: str | SupportsFloat
+    """The name of a class as text; a number for a model without classes."""
+    row: int = 0
+    """Which row of that prediction, from 0."""
+    observed: datetime | float | None = None
+    """When it was known: with a time zone, or in seconds since 1970; None for now. Of several labels of a row the last known holds."""
+
+
+@dataclass(frozen=True)
+class RefusedLabel:
+    """A label that was not kept."""
+
+    index: int
+    """Its place among those sent, from 0."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of the labels of one call."""
+
+    recorded: int
+    """Kept: on the server's disk."""
+    duplicate: int
+    """Stood among those sent twice; kept once."""
+    refused: int
+    refusals: tuple[RefusedLabel, ...]
+    """The first refused ones; a server tells at most 100."""

@@ -1,4 +1,4 @@
-"""The folder of the prediction log: where a file goes, how it appears there whole or not at all, and which are removed again.
+"""The folder of a log of Parquet files: where a file goes, how it appears there whole or not at all, and which are removed again.
 
 Several processes may write to one folder: every file has a name of its own, and removing one that is gone already is no error.
 """
@@ -8,7 +8,7 @@ import datetime as dt
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,10 +18,13 @@ _LEFT_OVER_SECONDS = 3600.0
 _SUFFIX = ".parquet"
 
 
-class PredictionFiles:
-    """Files `model=<model>/version=<version>/date=<YYYY-MM-DD>/<start>-<uuid>.parquet` below `root`, for the user alone to read."""
+class LogFiles:
+    """Files `<name>=<value>/.../date=<YYYY-MM-DD>/<start>-<uuid>.parquet` below `root`, for the user alone to read.
 
-    def __init__(self, root: Path, keep_days: int | None, max_bytes: int | None) -> None:
+    `keep_days` and `max_bytes` bound what `sweep` leaves; None: no bound.
+    """
+
+    def __init__(self, root: Path, keep_days: int | None = None, max_bytes: int | None = None) -> None:
         self._root = root
         self._keep_days = keep_days
         self._max_bytes = max_bytes
@@ -37,24 +40,35 @@ class PredictionFiles:
                 if time.time() - path.stat().st_mtime > _LEFT_OVER_SECONDS:
                     path.unlink()
 
-    def write(self, model: str, version: int, day: str, content: Any) -> None:
-        """Add a file; `content` is anything with the buffer interface. Raises OSError, and leaves nothing behind."""
-        folder = self._root
-        for part in (f"model={quote(model, safe='')}", f"version={version}", f"date={day}"):
-            folder /= part
-            folder.mkdir(mode=0o700, exist_ok=True)
+    def write(self, parts: Mapping[str, str | int], day: str, content: Any) -> None:
+        """Add a file to the folder that `parts` and `day` name; `content` is anything with the buffer interface.
+
+        When it returns, the file is there even after a power cut. Raises OSError, and leaves nothing behind.
+        """
+        folder = self._folder({**parts, "date": day})
         name = str(uuid.uuid4())
         temporary = folder / f".{name}{TEMPORARY}"
-        start = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+        final = folder / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{name}{_SUFFIX}"
         try:
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # a file that shows up is whole, even after a power cut
-            temporary.rename(folder / f"{start}-{name}{_SUFFIX}")
+            temporary.rename(final)
+            _sync(folder)
         except OSError:
             temporary.unlink(missing_ok=True)
+            final.unlink(missing_ok=True)
             raise
+
+    def _folder(self, parts: Mapping[str, str | int]) -> Path:
+        folder = self._root
+        for name, value in parts.items():
+            above, folder = folder, folder / f"{name}={quote(str(value), safe='')}"
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
+                _sync(above)
+        return folder
 
     def sweep(self, today: dt.date) -> None:
         """Remove the files of days that are over for longer than allowed, and the oldest until the rest has no more bytes than allowed."""
@@ -71,6 +85,15 @@ class PredictionFiles:
                     path.parent.rmdir()
 
     def _files(self) -> Iterator[tuple[str, str, Path, int]]:
-        for path in self._root.glob(f"model=*/version=*/date=*/*{_SUFFIX}"):
+        for path in self._root.glob(f"**/date=*/*{_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):
                 yield path.parent.name.removeprefix("date="), path.name, path, path.stat().st_size
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
