@@ -80,7 +80,10 @@ def load(spec: Spec, path: Path) -> Dataset:
 def read(spec: Spec, path: Path) -> tuple[Rows, tuple[str, str]]:
     """All rows the spec asks for, in the order of the file, and the names of outcome 0 and 1; raises as `load` does."""
     protected = [spec.fairness.attribute] if spec.fairness else []
-    frame = validate(source.frame(spec.data, path, [*spec.data.categorical, spec.data.outcome, *protected]), spec)
+    found = source.frame(spec.data, path, [*spec.data.categorical, spec.data.outcome, *protected])
+    if found.empty:
+        raise ColumnValueError(f"{path.name} has no rows that the spec asks for")
+    frame = validate(found, spec)
     negative = next(value for value in sorted(frame[spec.data.outcome].unique()) if value != spec.data.positive)
     return _rows(spec, frame), (str(negative), spec.data.positive)
 

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
+from pyarrow import ArrowException
 
 from training.errors import ColumnMissingError, ColumnValueError, DataFileError
 from training.spec import DataTable
 
 CHUNK_ROWS = 100_000
+WHOLE_MEMORY, CHUNK_MEMORY = "80%", "1GB"
+"""What DuckDB may hold: its default for all rows at once, less in chunks. It keeps what it read of a CSV file for as long as it may."""
 
 
 def frame(data: DataTable, path: Path, text: Sequence[str]) -> pd.DataFrame:
@@ -24,7 +27,7 @@ def frame(data: DataTable, path: Path, text: Sequence[str]) -> pd.DataFrame:
         ColumnMissingError: if it lacks a column.
         ColumnValueError: if a derived column has the name of one that is there.
     """
-    with _opened(data, path, text) as rows:
+    with _opened(data, path, text, WHOLE_MEMORY) as rows:
         found: pd.DataFrame = rows.df()
     return found
 
@@ -35,7 +38,7 @@ def frames(data: DataTable, path: Path, text: Sequence[str], report: Callable[[i
     `report` hears before the first and after each how many rows were read, of how many.
     """
     first = 0
-    with _opened(data, path, text) as rows:
+    with _opened(data, path, text, CHUNK_MEMORY) as rows:
         total = int(rows.count("*").fetchall()[0][0])
         report(first, total)
         for batch in rows.to_arrow_reader(CHUNK_ROWS):
@@ -47,13 +50,14 @@ def frames(data: DataTable, path: Path, text: Sequence[str], report: Callable[[i
 
 
 @contextlib.contextmanager
-def _opened(data: DataTable, path: Path, text: Sequence[str]) -> Iterator[duckdb.DuckDBPyRelation]:
+def _opened(data: DataTable, path: Path, text: Sequence[str], memory: str) -> Iterator[duckdb.DuckDBPyRelation]:
     if not path.is_file():
         raise DataFileError(f"no data file at {path}: data.path is relative to the spec file")
     # Memory only, and no extension may be fetched: reading a file never touches another one nor the network.
     with duckdb.connect(":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as connection:
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"SET memory_limit = {_literal(memory)}")
             connection.execute(f"SET allowed_paths = [{_literal(str(path))}]")
             # A derived column is an expression somebody wrote: it may compute with this file, and open no other.
             connection.execute("SET enable_external_access = false")
@@ -61,7 +65,7 @@ def _opened(data: DataTable, path: Path, text: Sequence[str]) -> Iterator[duckdb
             _check_columns(data, path.name, there, text)
             rows = _source(connection, path, [name for name in text if name in there], data.missing)
             yield _between(data, _derived(data, rows)).project(", ".join([*map(_quoted, data.numeric), *map(_as_text, text)]))
-        except duckdb.Error as error:
+        except (duckdb.Error, ArrowException, OSError) as error:  # in chunks DuckDB's errors come by way of Arrow
             raise DataFileError(f"cannot read {path}: {_one_line(error)}") from error
 
 
@@ -109,7 +113,7 @@ def _as_text(name: str) -> str:
     return f"coalesce(CAST({_quoted(name)} AS VARCHAR), '') AS {_quoted(name)}"
 
 
-def _one_line(error: duckdb.Error) -> str:
+def _one_line(error: Exception) -> str:
     text = str(error)
     if "sniffing" in text:
         return "its lines do not have the same number of comma-separated fields"

@@ -170,3 +170,22 @@ def test_an_expression_that_fails_or_reaches_for_another_file_is_refused(
         _load(path)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_breaks_off_in_a_later_chunk_is_refused(spec_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.source.CHUNK_ROWS", 1000)
+    path = spec_file({'"hmda.csv"': '"hmda.parquet"'})
+    data = path.parent / "hmda.parquet"
+    pd.concat([pd.read_csv(EXAMPLE / "hmda.csv")] * 100).to_parquet(data, row_group_size=20_000, compression=None)
+    broken = bytearray(data.read_bytes())
+    broken[len(broken) // 2 : len(broken) // 2 + 100_000] = bytes(100_000)
+    data.write_bytes(broken)
+    with pytest.raises(DataFileError, match=r"cannot read .*hmda\.parquet"):
+        list(dataset.chunks(spec.load(path), data, lambda _done, _total: None))
+
+
+def test_a_time_without_rows_is_named(spec_file: Callable[..., Path]) -> None:
+    path = spec_file({'"hmda.csv"': '"timed.csv"\ntime = "t"\nuntil = 1989-01-01'})
+    pd.read_csv(path.parent / "hmda.csv").assign(t="1990-01-01").to_csv(path.parent / "timed.csv", index=False)
+    with pytest.raises(ColumnValueError, match=r"timed\.csv has no rows that the spec asks for"):
+        _load(path)

@@ -33,6 +33,7 @@ from training.pipeline import TrainedVersion, train
 
 FOLDER = Path(".tidegate/demo-drift")
 ROWS_A_MONTH = 6000
+FEWEST_ROWS = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=ROWS_A_MONTH, metavar="N", help="at most so many rows of each month")
     parser.add_argument("--trials", type=int, metavar="N", help="of the search, instead of the spec's")
     options = parser.parse_args(argv)
+    if options.rows < FEWEST_ROWS:
+        parser.error(f"--rows {options.rows}: with fewer than {FEWEST_ROWS} a month says nothing")
     places = dataclasses.replace(from_environment(), folder=FOLDER)
     try:
         tell(Narration(), places, options.rows, options.trials)
