@@ -67,6 +67,8 @@ def _opened(data: DataTable, path: Path, text: Sequence[str], memory: str) -> It
             yield _between(data, _derived(data, rows)).project(", ".join([*map(_quoted, data.numeric), *map(_as_text, text)]))
         except (duckdb.Error, ArrowException, OSError) as error:  # in chunks DuckDB's errors come by way of Arrow
             raise DataFileError(f"cannot read {path}: {_one_line(error)}") from error
+        except RuntimeError as error:  # what DuckDB makes of Ctrl-C while it reads
+            raise (KeyboardInterrupt if "interrupted" in str(error) else error) from error
 
 
 def _source(connection: duckdb.DuckDBPyConnection, path: Path, text: Sequence[str], missing: Sequence[str]) -> duckdb.DuckDBPyRelation:

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 Item = TypeVar("Item")
+_SHORT = 24
 
 
 class Narration:
@@ -43,9 +45,12 @@ class Narration:
             for line in aligned([*([columns] if columns else []), *rows]):
                 self._console.print(f"   {line}", markup=False)
             return
-        table = Table(title=title, title_justify="left", show_header=bool(columns))
-        for place in range(len(rows[0])):
-            table.add_column(columns[place] if columns else "", no_wrap=place == 0, overflow="fold")
+        table = Table(title=title, title_justify="left", show_header=bool(columns), box=box.SIMPLE_HEAD if columns else box.HEAVY_HEAD)
+        for place, cells in enumerate(zip(*rows, strict=True)):
+            # What is short stays on one line: where there is little room, the longest text gives way, between its words.
+            short, word = max(map(len, cells)) <= _SHORT, max(len(word) for cell in cells for word in cell.split())
+            heading = columns[place] if columns else ""
+            table.add_column(heading, no_wrap=place == 0 or short, min_width=word if columns else None, overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))
         self._console.print()

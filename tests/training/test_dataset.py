@@ -1,5 +1,7 @@
 """Data are read as the spec says, or refused in one line that names file, column, value and row."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,3 +191,23 @@ def test_a_time_without_rows_is_named(spec_file: Callable[..., Path]) -> None:
     pd.read_csv(path.parent / "hmda.csv").assign(t="1990-01-01").to_csv(path.parent / "timed.csv", index=False)
     with pytest.raises(ColumnValueError, match=r"timed\.csv has no rows that the spec asks for"):
         _load(path)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from pathlib import Path
+from training import dataset, spec
+loaded = spec.load(Path(sys.argv[1]))
+threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    dataset.load(loaded, Path(sys.argv[1]).parent / loaded.data.path)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_ends_the_reading_as_it_ends_any_program(spec_file: Callable[..., Path]) -> None:
+    endless = '[data.derived]\nendless = "(SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b) + pirat"\n\n[fairness]'
+    path = spec_file({"[fairness]": endless, '"unemp"]': '"unemp", "endless"]'})
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, str(path)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "")

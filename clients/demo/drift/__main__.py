@@ -151,7 +151,7 @@ def judge(places: Places, version: TrainedVersion, month: Served) -> Judged:
     return Judged(month.name, month.rows, month.drift, found.auc)
 
 
-COLUMNS = ("month", "rows", "PSI temp", "KS temp", "PSI hour", "KS hour", "highest PSI", "drifted", "AUC")
+COLUMNS = ("month", "rows", "PSI KS temp", "PSI KS hour", "highest PSI", "drifted", "AUC")
 
 
 def table(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
@@ -160,7 +160,7 @@ def table(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
         (
             month.month,
             str(month.rows),
-            *(text for name in ("temp", "hour") for text in (f"{month.of(name).psi:.3f}", f"{month.of(name).ks:.3f}")),
+            *(f"{month.of(name).psi:.3f} {month.of(name).ks:.3f}" for name in ("temp", "hour")),
             max((found.psi, f"{found.name} {found.psi:.2f}") for found in month.drift)[1],
             drifted(month.drift),
             f"{month.auc.value:.3f} [{month.auc.low:.3f}, {month.auc.high:.3f}]",
