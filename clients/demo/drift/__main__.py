@@ -6,9 +6,9 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from clients.demo import story
 from clients.demo.drift import chart, traffic
@@ -18,22 +18,36 @@ from clients.demo.narration import Narration
 from clients.demo.programs import ProgramError, running
 from clients.demo.settings import Places, PortTakenError, check_free, from_environment
 from clients.demo.story import StoryError, wait_ready
+from control_plane.errors import ControlPlaneError
+from control_plane.quality.assess import Span, assess
+from control_plane.quality.join import Logs
 from registry import bundle, profile
-from registry.drift import evaluate
+from registry.drift import FeatureDrift, evaluate
 from registry.errors import RegistryError
 from registry.location import open_registry
 from registry.profile import Profile
-from tidegate_client import Client
+from tidegate_client import Client, Label
 from tidegate_client.errors import TidegateError
 from training import progress as training_progress
 from training import spec as spec_file
 from training.errors import TrainingError
-from training.evaluation import auc
 from training.pipeline import TrainedVersion, train
 
 FOLDER = Path(".tidegate/demo-drift")
 ROWS_A_MONTH = 6000
 FEWEST_ROWS = 100
+PREDICTIONS, FEEDBACK = "predictions", "feedback"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A month that was served, from `start` to `end` in UTC, and what its counts say; its labels are not all there yet."""
+
+    name: str
+    rows: int
+    drift: tuple[FeatureDrift, ...]
+    start: datetime
+    end: datetime
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     places = dataclasses.replace(from_environment(), folder=FOLDER)
     try:
         tell(Narration(), places, options.rows, options.trials)
-    except (PortTakenError, ProgramError, StoryError, TrainingError, RegistryError, TidegateError) as error:
+    except (PortTakenError, ProgramError, StoryError, TrainingError, RegistryError, TidegateError, ControlPlaneError) as error:
         print(f"make demo-drift: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -62,10 +76,12 @@ def tell(narration: Narration, places: Places, rows: int, trials: int | None) ->
         shutil.rmtree(places.folder)
     version = train_winter(narration, places, trials)
     reference = promote(places, version)
-    narration.chapter("Serving April to December, in order, through the daemon")
+    narration.chapter("Serving April to December, in order, through the daemon; the labels of a month come while the next is served")
     with serving(places, version.model) as client:
-        judged = list(narration.track(serve(narration, client, version, reference, rows), "months", len(SERVED)))
-    narration.table("What each month's rows say of the first quarter's", table(judged), COLUMNS)
+        served = list(narration.track(serve(narration, client, version, reference, rows), "months", len(SERVED)))
+    # The daemon has ended: what it logged is all in files.
+    judged = [judge(places, version, month) for month in served]
+    narration.table("What each month's rows say of the first quarter's, and what its answers were worth", table(judged), COLUMNS)
     drawing = places.folder / "drift-flights.svg"
     held_out = version.evaluation.metric("auc").value
     drawing.write_text(chart.draw(judged, reference.limits, held_out), encoding="utf-8")
@@ -93,24 +109,46 @@ def promote(places: Places, version: TrainedVersion) -> Profile:
 @contextlib.contextmanager
 def serving(places: Places, model: str) -> Iterator[Client]:
     """The daemon, from when it answers to the end of the block."""
-    flags = {"registry": places.registry.resolve().as_uri(), "grpc-address": places.grpc, "metrics-address": places.metrics}
+    flags = {
+        "registry": places.registry.resolve().as_uri(),
+        "grpc-address": places.grpc,
+        "metrics-address": places.metrics,
+        "prediction-log": str(places.folder / PREDICTIONS),
+        "feedback-log": str(places.folder / FEEDBACK),
+    }
     with running("server", flags, places.folder / "daemon.log") as daemon, Client(daemon.addresses[0]) as client:
         wait_ready(client, model)
         yield client
 
 
-def serve(narration: Narration, client: Client, version: TrainedVersion, reference: Profile, rows: int) -> Iterator[Judged]:
-    """Send month after month; after each, judge what the daemon counted of it, and the answers by their labels, which came later."""
-    before, sent = None, 0
+def serve(narration: Narration, client: Client, version: TrainedVersion, reference: Profile, rows: int) -> Iterator[Served]:
+    """Send month after month; after each, judge what the daemon counted of it, and tell it what became of the month before."""
+    before, sent, late = None, 0, tuple[Label, ...]()
     for month in months(spec_file.load(SPEC), rows):
-        scores = np.concatenate(list(traffic.send(client, version.model, version.signature.positive, month.rows)))
+        start = datetime.now(UTC)
+        ids = list(traffic.send(client, version.model, month.rows))
         sent += len(month.rows)
         now = traffic.counted(client, version.model, sent)
-        drift = evaluate(reference, traffic.since(now, before))
-        judged = Judged(month.name, len(month.rows), drift, auc(month.rows.outcome, scores))
-        narration.say(f"{month.name}: {len(month.rows)} rows, AUC {judged.auc:.3f}, drifted: {drifted(judged)}")
-        before = now
-        yield judged
+        served = Served(month.name, len(month.rows), evaluate(reference, traffic.since(now, before)), start, datetime.now(UTC))
+        narration.say(f"{month.name}: {len(month.rows)} rows, drifted: {drifted(served.drift)}")
+        traffic.tell(client, version.model, late)
+        before, late = now, tuple(traffic.labels(ids, month.outcome))
+        yield served
+    traffic.tell(client, version.model, late)
+
+
+def judge(places: Places, version: TrainedVersion, month: Served) -> Judged:
+    """The AUC of a month's answers from both logs, by prediction id.
+
+    Raises:
+        StoryError: if a row is not found with its label.
+    """
+    logs = Logs(places.folder / PREDICTIONS, places.folder / FEEDBACK)
+    asked = Span(month.start, month.end, mature_before=month.end)
+    found = assess(open_registry(str(places.registry)), logs, version.model, str(version.version), asked).report.total
+    if found.judged != month.rows:
+        raise StoryError(f"{month.rows} rows of {month.name} were served, and {found.judged} found with their labels")
+    return Judged(month.name, month.rows, month.drift, found.auc)
 
 
 COLUMNS = ("month", "rows", "PSI KS temp", "PSI KS hour", "highest PSI", "drifted", "AUC")
@@ -124,16 +162,16 @@ def table(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
             str(month.rows),
             *(f"{month.of(name).psi:.3f} {month.of(name).ks:.3f}" for name in ("temp", "hour")),
             max((found.psi, f"{found.name} {found.psi:.2f}") for found in month.drift)[1],
-            drifted(month),
-            f"{month.auc:.3f}",
+            drifted(month.drift),
+            f"{month.auc.value:.3f} [{month.auc.low:.3f}, {month.auc.high:.3f}]",
         )
         for month in judged
     ]
 
 
-def drifted(month: Judged) -> str:
+def drifted(drift: Sequence[FeatureDrift]) -> str:
     """The features beyond the limits, by name."""
-    return ", ".join(found.name for found in month.drift if found.drifted) or "none"
+    return ", ".join(found.name for found in drift if found.drifted) or "none"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import altair as alt
 import pandas as pd
 
+from control_plane.quality.measures import Figure
 from registry.drift import FeatureDrift
 from registry.drift_limits import Limits
 from training.imports import quietly
@@ -24,7 +25,7 @@ class Judged:
     month: str
     rows: int
     drift: tuple[FeatureDrift, ...]
-    auc: float
+    auc: Figure
 
     def of(self, feature: str) -> FeatureDrift:
         """What the counts of one feature say; KeyError if there is none."""
@@ -38,13 +39,13 @@ def draw(months: Sequence[Judged], limits: Limits, held_out: float) -> str:
         for month in months
         for found in month.drift
     )
-    auc = pd.DataFrame({"month": [month.month[-2:] for month in months], "auc": [month.auc for month in months]})
+    figures = [{"month": month.month[-2:], "auc": month.auc.value, "low": month.auc.low, "high": month.auc.high} for month in months]
     panels = alt.hconcat(
         _lines(frame, "psi", "PSI (square root scale)", limits.psi).properties(title="Population stability index"),
         _lines(frame.dropna(subset=["ks"]), "ks", "largest distance of the distributions", limits.ks).properties(
             title="Kolmogorov-Smirnov"
         ),
-        _auc(auc, held_out).properties(title="AUC from late labels"),
+        _auc(pd.DataFrame(figures), held_out).properties(title="AUC from late labels"),
     )
     with quietly():
         import vl_convert  # noqa: PLC0415 -- what it says while it is imported is not for the terminal
@@ -67,8 +68,10 @@ def _lines(frame: pd.DataFrame, value: str, title: str, limit: float) -> alt.Lay
 
 
 def _auc(frame: pd.DataFrame, held_out: float) -> alt.LayerChart:
+    base = alt.Chart(frame).encode(x=_months())
     y = alt.Y("auc:Q", title="AUC", scale=alt.Scale(zero=False))
-    layers: alt.LayerChart = alt.Chart(frame).mark_line(point={"color": _INK}, color=_INK).encode(x=_months(), y=y) + _rule(held_out)
+    sure = base.mark_rule(color=_INK).encode(y=alt.Y("low:Q", title="AUC"), y2="high:Q")
+    layers: alt.LayerChart = sure + base.mark_line(point={"color": _INK}, color=_INK).encode(y=y) + _rule(held_out)
     return layers.properties(width=_WIDTH, height=_HEIGHT)
 
 

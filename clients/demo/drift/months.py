@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import training
 from training import dataset
@@ -20,10 +21,11 @@ SERVED = range(4, 13)
 
 @dataclass(frozen=True)
 class Month:
-    """The rows of one month that are served, with their outcome, which is known later."""
+    """The rows of one month that are served, and what became of them, class names [n], which is known later."""
 
     name: str
     rows: Rows
+    outcome: NDArray[np.object_]
 
 
 def months(spec: Spec, most: int) -> Iterator[Month]:
@@ -32,5 +34,6 @@ def months(spec: Spec, most: int) -> Iterator[Month]:
         since = datetime(YEAR, number, 1, tzinfo=UTC)
         until = datetime(YEAR + number // 12, number % 12 + 1, 1, tzinfo=UTC)
         data = spec.data.model_copy(update={"since": since, "until": until})
-        rows, _ = dataset.read(spec.model_copy(update={"data": data}), SPEC.parent / data.path)
-        yield Month(f"{since:%Y-%m}", rows.take(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)))
+        rows, classes = dataset.read(spec.model_copy(update={"data": data}), SPEC.parent / data.path)
+        spread = rows.take(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
+        yield Month(f"{since:%Y-%m}", spread, np.asarray(classes, object)[spread.outcome])

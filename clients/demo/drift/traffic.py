@@ -1,4 +1,4 @@
-"""Sends the rows of a month and takes what the daemon counted of them. Judges nothing, prints nothing."""
+"""Sends the rows of a month and takes what the daemon counted of them; its labels are for later. Judges nothing, prints nothing."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -8,19 +8,36 @@ from numpy.typing import NDArray
 
 from clients.demo.story import StoryError
 from registry.profile import Counts
-from tidegate_client import Client, Drift
+from tidegate_client import Client, Drift, Label
 from training.dataset import Inputs
 
 ROWS_PER_REQUEST = 64
+LABELS_PER_CALL = 5000
 COUNTED_SECONDS = 20.0
 
 
-def send(client: Client, model: str, positive: str, rows: Inputs) -> Iterator[NDArray[np.floating]]:
-    """Send `rows` in order, 64 to a request; yields P(positive) of each request's rows."""
+def send(client: Client, model: str, rows: Inputs) -> Iterator[str]:
+    """Send `rows` in order, 64 to a request; yields the prediction id of each request."""
     for start in range(0, len(rows), ROWS_PER_REQUEST):
         span = slice(start, start + ROWS_PER_REQUEST)
-        answer = client.predict(model, {"numeric": rows.numeric[span], "categorical": rows.categorical[span]})
-        yield answer["probabilities"][:, answer.classes.index(positive)]
+        yield client.predict(model, {"numeric": rows.numeric[span], "categorical": rows.categorical[span]}).id
+
+
+def labels(ids: Sequence[str], outcome: NDArray[np.object_]) -> Sequence[Label]:
+    """What became true of the rows sent: class names `outcome` [n], in the order in which `send` sent them."""
+    return [Label(ids[place // ROWS_PER_REQUEST], str(name), place % ROWS_PER_REQUEST) for place, name in enumerate(outcome)]
+
+
+def tell(client: Client, model: str, known: Sequence[Label]) -> None:
+    """Send labels.
+
+    Raises:
+        StoryError: if one is refused.
+    """
+    for start in range(0, len(known), LABELS_PER_CALL):
+        receipt = client.feedback(model, known[start : start + LABELS_PER_CALL])
+        if receipt.refused:
+            raise StoryError(f"{receipt.refused} labels of {model} were refused; the first: {receipt.refusals[0].reason}")
 
 
 def counted(client: Client, model: str, rows: int) -> Drift:
