@@ -19,8 +19,9 @@ from clients.demo.programs import ProgramError, running
 from clients.demo.settings import Places, PortTakenError, check_free, from_environment
 from clients.demo.story import StoryError, wait_ready
 from control_plane.errors import ControlPlaneError
-from control_plane.quality.assess import Span, assess
+from control_plane.quality.assess import assess
 from control_plane.quality.join import Logs
+from control_plane.quality.span import Span
 from registry import bundle, profile
 from registry.drift import FeatureDrift, evaluate
 from registry.errors import RegistryError
