@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from control_plane.errors import SettingsError
-from registry.drift_shown import MOST
+from registry.drift_limits import SHOWN
 
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT = 65_535
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     """Age from which rows are judged in the metrics"""
     max_body_bytes: int = Field(default=64 << 20, ge=1024, lt=1 << 31)
     """Largest request body taken"""
-    drift_features: int = Field(default=MOST, ge=0)
+    drift_features: int = Field(default=SHOWN, ge=0)
     """Inputs of a version whose drift reference is among the metrics, the most important ones; give the daemons the same"""
     insecure: bool = False
     """Allow an address that is not loopback without TLS and authentication"""

@@ -1,4 +1,7 @@
-"""From when a change counts as drift, and over which windows that is asked. Values alone: the arithmetic is in `drift`."""
+"""From when a change counts as drift, over which windows that is asked, and of how many features it is shown.
+
+Values alone, and quick to import: the arithmetic is in `drift`.
+"""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -6,6 +9,8 @@ from typing import Self
 from registry.canonical import JsonObject
 from registry.fields import integer, items, number, unknown
 
+SHOWN = 100
+"""So many inputs of a version are shown as metrics unless the settings say otherwise: see `drift_shown`."""
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 _ROWS = "rows"
 

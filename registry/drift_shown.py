@@ -5,9 +5,6 @@ All features are counted and judged, shown or not; nothing here knows of metrics
 
 from registry.profile import Profile
 
-MOST = 100
-"""So many inputs of a version are shown unless the settings say otherwise."""
-
 
 def chosen(profile: Profile, most: int) -> list[int]:
     """The places in `Profile.features` of the `most` important inputs, of those alike the first, and of all predictions; ascending."""

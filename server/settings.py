@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from registry.drift_shown import MOST
+from registry.drift_limits import SHOWN
 from server.errors import SettingsError
 
 DAY_SECONDS = 86_400.0
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     """Columns of which only a keyed hash is logged"""
     prediction_log_hash_key: Path | None = None
     """File with the key of those hashes, at least 16 bytes"""
-    drift_features: int = Field(default=MOST, ge=0)
+    drift_features: int = Field(default=SHOWN, ge=0)
     """Inputs of a version whose drift is among the metrics, the most important ones; all are counted and judged"""
     feedback_log: Path | None = None
     """Folder of the feedback log; without one labels are refused"""

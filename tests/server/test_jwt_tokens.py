@@ -53,7 +53,7 @@ def verifier(folder: Path) -> JwtVerifier:
 
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
-    stated = {"sub": "shop", "iss": ISSUER, "aud": AUDIENCE, "exp": now + 600, "scope": "openid infer:churn read", **changes}
+    stated = {"sub": "shop", "iss": ISSUER, "aud": AUDIENCE, "exp": now + 86_400, "scope": "openid infer:churn read", **changes}
     return {name: value for name, value in stated.items() if value is not None}
 
 
