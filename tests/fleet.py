@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 
 from clients.demo.programs import running
+from registry.drift_limits import DEFAULT_LIMITS, Limits
 from registry.location import create_registry
 from tests import models
 from tests.daemons import Daemon, daemon
@@ -45,10 +46,13 @@ def ask(serving: Daemon, times: int = 1, shift: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, daemons: int, **more: str) -> Iterator[Fleet]:
-    """So many daemons, with `more` flags, and a control plane that asks them all, on free ports; logs go to `folder`."""
+def fleet(folder: Path, daemons: int, limits: Limits = DEFAULT_LIMITS, **more: str) -> Iterator[Fleet]:
+    """So many daemons, with `more` flags, and a control plane that asks them all, on free ports; logs go to `folder`.
+
+    Drift of the model is judged by `limits`.
+    """
     registry = create_registry(str(folder / "registry"))
-    models.register_classifier(registry, MODEL, 2.0, REFERENCE, TEXTS)
+    models.register_classifier(registry, MODEL, 2.0, REFERENCE, TEXTS, limits)
     registry.promote(MODEL, 1, to="production", actor="test", reason="first")
     flags = {"registry": str(folder / "registry")}
     more = {name.replace("_", "-"): value for name, value in more.items()}
