@@ -50,17 +50,19 @@ class Chart:
 def auc_by_day(report: "Report") -> Chart:
     """AUC of the rows asked on each day in UTC; a day without an AUC is in words alone. The guide is that of all days."""
     known = [(cohort.day, cohort.judgement.auc) for cohort in report.cohorts if cohort.judgement.auc.value is not None]
-    floor = min([_CHANCE, *(_interval(auc)[0] for _, auc in known)])
+    total = report.total.auc
+    level, meaning = (_CHANCE, "scores that say nothing") if total.value is None else (total.value, f"all days, {words(total)}")
+    floor = min(_CHANCE, level, *(_interval(auc)[0] for _, auc in known))
     first, days = (known[0][0], (known[-1][0] - known[0][0]).days) if known else (None, 0)
     places = [(day - first).days / days if first and days else 0.5 for day, _ in known]
     points = [_point(f"{day}: {words(auc)}", place, auc, floor, WIDTH, HEIGHT) for place, (day, auc) in zip(places, known, strict=True)]
-    level = _down(_CHANCE if report.total.auc.value is None else report.total.auc.value, floor, HEIGHT)
+    height = _down(level, floor, HEIGHT)
     return Chart(
         title=f"AUC by day, from {floor:.2f} at the bottom to 1 at the top, with intervals of 95 %",
-        text=f"AUC of {len(known)} days is known. " + (f"The last is {points[-1].text}." if points else ""),
+        text=" ".join([f"AUC of {len(known)} days is known.", *(f"The last is {point.text}." for point in points[-1:])]),
         points=tuple(points),
-        guide=Guide(f"All days: {words(report.total.auc)}", 0, level, WIDTH, level),
-        rows=tuple((str(one.day), f"{words(one.judgement.auc)} of {one.judgement.judged} rows") for one in report.cohorts),
+        guide=Guide(meaning, 0, height, WIDTH, height),
+        rows=tuple((str(one.day), f"{words(one.judgement.auc)}, {one.judgement.judged} rows") for one in report.cohorts),
         width=WIDTH,
         height=HEIGHT,
     )
@@ -77,10 +79,8 @@ def calibration(report: "Report") -> Chart:
         if worst is None
         else f"The mean miss is {report.calibration_error:.3f}. Farthest off: score {worst.mean_score:.3f}, positive {words(worst.share)}.",
         points=tuple(points),
-        guide=Guide("Scores that mean what they say", _across(0, SIDE), _down(0, 0, SIDE), _across(1, SIDE), _down(1, 0, SIDE)),
-        rows=tuple(
-            (f"{one.low:.3f} to {one.high:.3f}", f"{text} of {one.rows} rows") for text, one in zip(texts, report.bins, strict=True)
-        ),
+        guide=Guide("scores that mean what they say", _across(0, SIDE), _down(0, 0, SIDE), _across(1, SIDE), _down(1, 0, SIDE)),
+        rows=tuple((f"{one.low:.3f} to {one.high:.3f}", f"{text}, {one.rows} rows") for text, one in zip(texts, report.bins, strict=True)),
         width=SIDE,
         height=SIDE,
     )
