@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from control_plane.quality.measures import Bin, Figure
+    from control_plane.quality.measures import Figure
     from control_plane.quality.report import Report
 
 WIDTH, HEIGHT, SIDE, _MARGIN = 640, 160, 240, 6
@@ -72,12 +72,9 @@ def calibration(report: "Report") -> Chart:
     """The share of positives in each bin of scores over their mean. The guide is where both are equal."""
     texts = [f"score {one.mean_score:.3f}, positive {words(one.share)}" for one in report.bins]
     points = [_point(text, one.mean_score, one.share, 0.0, SIDE, SIDE) for text, one in zip(texts, report.bins, strict=True)]
-    worst = max(report.bins, key=_miss, default=None)
     return Chart(
         title="Calibration: share of positives over mean score, both from 0 to 1, with intervals of 95 %",
-        text="No row has a label and a score."
-        if worst is None
-        else f"The mean miss is {report.calibration_error:.3f}. Farthest off: score {worst.mean_score:.3f}, positive {words(worst.share)}.",
+        text=_misses(report),
         points=tuple(points),
         guide=Guide("scores that mean what they say", _across(0, SIDE), _down(0, 0, SIDE), _across(1, SIDE), _down(1, 0, SIDE)),
         rows=tuple((f"{one.low:.3f} to {one.high:.3f}", f"{text}, {one.rows} rows") for text, one in zip(texts, report.bins, strict=True)),
@@ -99,8 +96,11 @@ def _interval(figure: "Figure") -> tuple[float, float]:
     return (value if figure.low is None else figure.low), (value if figure.high is None else figure.high)
 
 
-def _miss(one: "Bin") -> float:
-    return abs((one.share.value or 0.0) - one.mean_score)
+def _misses(report: "Report") -> str:
+    if not report.bins:
+        return "No row has a label and a score."
+    worst = max(report.bins, key=lambda one: abs((one.share.value or 0.0) - one.mean_score))
+    return f"The mean miss is {report.calibration_error:.3f}. Farthest off: score {worst.mean_score:.3f}, positive {words(worst.share)}."
 
 
 def _point(text: str, place: float, figure: "Figure", floor: float, width: int, height: int) -> Point:
