@@ -10,7 +10,8 @@ It keeps nothing of its own: its state is the registry, so that two of them can 
     metrics         what Prometheus scrapes
     models          models, versions, states, logs and cards: everything that reads
     promotions      promotions and rollbacks: everything that writes
-    drift           the drift the daemon counted, and the references to compare it with
+    drift           the drift that all daemons counted, and the references to compare it with
+    quality         labels in, and what versions were worth by those that came
     alerts          what Alertmanager tells, noted in the logs of the models, and read from there
     inference       /v2: JSON and binary tensors in, gRPC to the daemon, and back
     console         the page for people at /

@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.alert_metrics = AlertMetrics(http_metrics.registry)
     app.state.daemons = _daemons(settings)
     app.state.quality = desk
+    app.state.quality_mature = settings.quality_mature
     app.state.cards = CardRenderer()
     app.state.pages = console.Pages()
     http_errors.install(app)

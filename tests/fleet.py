@@ -2,14 +2,17 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import numpy as np
 
 from clients.demo.programs import running
+from registry import bundle, canonical
+from registry.drift_limits import DEFAULT_LIMITS, Limits
 from registry.location import create_registry
 from tests import models
 from tests.daemons import Daemon, daemon
@@ -18,6 +21,7 @@ from tidegate_client import Client
 MODEL = "approval"
 REFERENCE = np.random.default_rng(3).normal(size=(1000, 3)).astype(np.float32)
 TEXTS = ["red"] * 700 + ["green"] * 300
+EVALUATION: canonical.JsonObject = {"rows": 400, "positives": 200, "metrics": {"auc": {"value": 0.8, "low": 0.75, "high": 0.85}}}
 
 
 @dataclass(frozen=True)
@@ -45,18 +49,21 @@ def ask(serving: Daemon, times: int = 1, shift: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, daemons: int, **more: str) -> Iterator[Fleet]:
-    """So many daemons, with `more` flags, and a control plane that asks them all, on free ports; logs go to `folder`."""
+def fleet(folder: Path, daemons: int, limits: Limits = DEFAULT_LIMITS, logs: Mapping[str, str] = MappingProxyType({})) -> Iterator[Fleet]:
+    """So many daemons and a control plane that asks them all, on free ports; what they print goes to `folder`.
+
+    Drift of the model is judged by `limits`; `logs` are the flags of daemons and control plane for predictions and labels.
+    """
     registry = create_registry(str(folder / "registry"))
-    models.register_classifier(registry, MODEL, 2.0, REFERENCE, TEXTS)
+    models.register_classifier(registry, MODEL, 2.0, REFERENCE, TEXTS, limits, {bundle.EVALUATION: canonical.encode(EVALUATION)})
     registry.promote(MODEL, 1, to="production", actor="test", reason="first")
-    flags = {"registry": str(folder / "registry")}
-    more = {name.replace("_", "-"): value for name, value in more.items()}
+    flags = {"registry": str(folder / "registry"), **logs}
     with contextlib.ExitStack() as stack:
-        served = [stack.enter_context(daemon(folder / str(place), {**flags, **more})) for place in range(daemons)]
+        served = [stack.enter_context(daemon(folder / str(place), flags)) for place in range(daemons)]
         for serving in served:
             serving.wait_for(MODEL)
-        own = {"http-address": "127.0.0.1:0", "daemon": ",".join(serving.address for serving in served)}
+        addresses = ",".join(serving.address for serving in served)
+        own = {"http-address": "127.0.0.1:0", "daemon": addresses, "quality-mature": "0s"}
         program = stack.enter_context(running("control_plane", {**flags, **own}, folder / "control.log"))
         url = re.findall(r"http://\S+", program.announcement)[0]
         http = stack.enter_context(httpx.Client(base_url=url, timeout=20, trust_env=False))

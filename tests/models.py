@@ -1,7 +1,8 @@
 """Small real ONNX models whose answers can be told in the head, and bundles of them. No test lives here."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -117,9 +118,15 @@ def register_scaled(registry: Registry, model: str, factor: float) -> int:
 
 
 def register_classifier(
-    registry: Registry, model: str, weight: float, reference: NDArray[np.float32], texts: list[str], limits: Limits = DEFAULT_LIMITS
+    registry: Registry,
+    model: str,
+    weight: float,
+    reference: NDArray[np.float32],
+    texts: list[str],
+    limits: Limits = DEFAULT_LIMITS,
+    more: Mapping[str, bytes] = MappingProxyType({}),
 ) -> int:
-    """Register `classifier(weight)` with the profile of `reference` [n, 3] and `texts` [n], judged by `limits`."""
+    """Register `classifier(weight)` with the profile of `reference` [n, 3] and `texts` [n], judged by `limits`, and `more` files."""
     signature = Signature(
         (TensorSpec("numeric", "FP32", (-1, 3), COLUMNS), TensorSpec("categorical", "BYTES", (-1, 1), ("kind",))),
         (TensorSpec("probabilities", "FP32", (-1, 2), CLASSES), TensorSpec("echo", "BYTES", (-1, 1))),
@@ -135,7 +142,7 @@ def register_classifier(
         predictions=(numeric_feature("score", score), categorical_feature("class", [CLASSES[int(value > 0.5)] for value in score])),
         limits=limits,
     )
-    files = {bundle.MODEL: classifier(weight), bundle.SIGNATURE: signature.encode(), bundle.PROFILE: profile.encode()}
+    files = {bundle.MODEL: classifier(weight), bundle.SIGNATURE: signature.encode(), bundle.PROFILE: profile.encode(), **more}
     return registry.register(model, files, {}, actor="test", reason=f"weight {weight}")
 
 

@@ -1,31 +1,42 @@
-"""The pages: all models, and one model with its drift and alerts. No script, no asset from elsewhere; all is under /api/v1 as well."""
+"""The pages: all models, and one model with its drift, quality and alerts. No script, nothing from elsewhere; all is under /api/v1 too."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
 
 import jinja2
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from control_plane.alerts.routes import newest
 from control_plane.alerts.schemas import alert_view
 from control_plane.console.histogram import draw
+from control_plane.console.points import auc_by_day, calibration, words
 from control_plane.drift.fleet import FleetDrift
 from control_plane.drift.routes import fleet_drift
+from control_plane.drift.schemas import DriftQuery
 from control_plane.errors import ControlPlaneError
 from control_plane.models.routes import FILES
+from control_plane.quality.span import parse_age, span
 from control_plane.registry_pool import LentRegistry
 from registry.drift import FeatureDrift
 from registry.errors import RegistryError
 from registry.registry import Registry
+from registry.route import CANARY, SHADOW, STABLE
 from registry.state import ModelState
 from tidegate_client import TidegateError
+
+if TYPE_CHECKING:
+    from control_plane.quality.assess import Quality
+    from control_plane.quality.desk import QualityDesk
 
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 DRAWN = 3
 """Histograms on a page, unless one feature is asked for."""
 ALERTS = 20
-_QUALITY = "/api/v1/models/{model}/quality"
+_ARMS = ("", STABLE, CANARY, SHADOW)
 
 router = APIRouter()
 
@@ -56,6 +67,13 @@ class _Drift:
     failure: str
 
 
+class ModelQuery(DriftQuery):
+    """What of a model is looked at."""
+
+    feature: str = ""
+    """whose histogram is drawn; empty: the worst"""
+
+
 @router.get("/", include_in_schema=False)
 def index(request: Request, registry: LentRegistry) -> HTMLResponse:
     """All models."""
@@ -64,11 +82,12 @@ def index(request: Request, registry: LentRegistry) -> HTMLResponse:
 
 
 @router.get("/models/{model}", include_in_schema=False)
-async def one_model(request: Request, model: str, registry: LentRegistry, version: str = "", feature: str = "") -> HTMLResponse:
-    """One model: its versions, the drift of `version` with the histogram of `feature` or of the worst, and its alerts."""
+async def one_model(request: Request, model: str, registry: LentRegistry, asked: Annotated[ModelQuery, Query()]) -> HTMLResponse:
+    """One model: its versions, the drift that is asked for with its histograms, its quality, and its alerts."""
     known = await run_in_threadpool(_known, registry, model)
-    drift = await _drift(request, registry, model, version)
-    page = _pages(request).model({**known, **_drift_parts(drift, feature), "quality": _quality(request, model)})
+    drift = await _drift(request, registry, model, asked)
+    quality = await run_in_threadpool(_quality, request, registry, model, asked.version)
+    page = _pages(request).model({**known, **_drift_parts(drift, asked), **quality})
     return HTMLResponse(page, headers=_POLICY)
 
 
@@ -77,27 +96,41 @@ def _known(registry: Registry, model: str) -> dict[str, object]:
     return {"model": _model(registry, registry.state(model)), "alerts": noted}
 
 
-async def _drift(request: Request, registry: Registry, model: str, version: str) -> _Drift:
+async def _drift(request: Request, registry: Registry, model: str, asked: DriftQuery) -> _Drift:
     try:
-        return _Drift(await fleet_drift(request.app.state.daemons, registry, model, version), "")
+        return _Drift(await fleet_drift(request.app.state.daemons, registry, model, asked), "")
     except (RegistryError, ControlPlaneError, TidegateError) as error:
         return _Drift(None, str(error))
 
 
-def _drift_parts(drift: _Drift, chosen: str) -> dict[str, object]:
+def _drift_parts(drift: _Drift, asked: ModelQuery) -> dict[str, object]:
     features = sorted(drift.found.features, key=lambda feature: -feature.psi) if drift.found else []
-    drawings = [draw(feature) for feature in _drawn(features, chosen)]
-    return {"drift": drift.found, "failure": drift.failure, "features": features, "drawings": drawings}
+    drawings = [draw(feature) for feature in _drawn(features, asked.feature)]
+    same = urlencode(asked.model_dump(exclude={"feature"}))
+    return {"drift": drift.found, "failure": drift.failure, "features": features, "drawings": drawings, "same": same, "arms": _ARMS}
 
 
 def _drawn(features: list[FeatureDrift], chosen: str) -> list[FeatureDrift]:
     return [feature for feature in features if feature.name == chosen] or features[:DRAWN]
 
 
-def _quality(request: Request, model: str) -> str | None:
-    """Where quality is told, if this control plane tells it."""
-    paths = {getattr(route, "path", None) for route in request.app.routes}
-    return _QUALITY.format(model=model) if _QUALITY in paths else None
+def _quality(request: Request, registry: Registry, model: str, version: str) -> dict[str, object]:
+    """What the template says of quality; nothing where no logs are read."""
+    desk: QualityDesk = request.app.state.quality
+    mature: str = request.app.state.quality_mature
+    parts: dict[str, object] = {"quality_told": desk.open, "quality": None, "quality_failure": "", "mature": mature}
+    if not desk.open:
+        return parts
+    try:
+        found = desk.assess(registry, model, version, span(datetime.now(UTC), parse_age(mature)))
+    except (RegistryError, ControlPlaneError) as error:
+        return {**parts, "quality_failure": str(error)}
+    return {**parts, **_quality_parts(found)}
+
+
+def _quality_parts(found: "Quality") -> dict[str, object]:
+    charts = {"auc": auc_by_day(found.report), "calibration": calibration(found.report)}
+    return {"quality": found, "auc": words(found.report.total.auc), "charts": charts}
 
 
 def _model(registry: Registry, state: ModelState) -> dict[str, object]:

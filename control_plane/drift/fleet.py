@@ -1,10 +1,12 @@
 """The drift of a version over all daemons: their counts, added up and judged once by the version's own profile. Pure.
 
-Counts in the same bins add, verdicts do not: what each daemon thinks of its own share of the traffic is left aside.
+Counts in the same bins add, verdicts do not: what each daemon thinks of its own share of the traffic is left aside. But whether a
+drift has lasted no sum can tell, since each daemon alone remembers its windows: for the fleet it has where it has at any daemon.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,20 +27,34 @@ class DaemonRows:
 
     daemon: str
     rows: int | None
+    persistent: tuple[str, ...]
+    """Features whose drift has lasted in the traffic of this daemon"""
     error: str | None
 
 
 @dataclass(frozen=True)
 class FleetDrift:
-    """The drift of one version since its daemons loaded it; `rows` are those of the daemons that answered."""
+    """The drift of one version; `rows` are those of the daemons that answered.
+
+    They were counted from `started` to `ended`, in seconds since 1970: the earliest and the latest of any daemon, None while none has
+    completed such a window. Windows by time cover the same hours at all daemons, windows by rows do not.
+    """
 
     model: str
     version: int
+    window: str
+    """The tumbling window that was completed last; empty: everything since the daemons first loaded the version"""
+    arm: str
+    """Empty: production traffic"""
     rows: int
+    started: float | None
+    ended: float | None
     daemons: tuple[DaemonRows, ...]
     features: tuple[FeatureDrift, ...]
     uncounted: tuple[str, ...]
     """Features of the profile that the daemons have no column for."""
+    windows: tuple[str, ...]
+    """Those that may be asked for: the profile's limits have them"""
 
     @property
     def partial(self) -> bool:
@@ -49,6 +65,12 @@ class FleetDrift:
     def drifted(self) -> tuple[str, ...]:
         """Names of the features that drifted."""
         return tuple(feature.name for feature in self.features if feature.drifted)
+
+    @property
+    def persistent(self) -> tuple[str, ...]:
+        """Names of the features whose drift has lasted at any daemon."""
+        lasting = {name for daemon in self.daemons for name in daemon.persistent}
+        return tuple(feature.name for feature in self.features if feature.name in lasting)
 
     @property
     def warned(self) -> tuple[str, ...]:
@@ -74,7 +96,9 @@ def wanted(state: ModelState, version: str) -> int:
 
 
 def together(model: str, version: int, profile: Profile, answers: Mapping[str, Drift | TidegateError]) -> FleetDrift:
-    """The counts of all daemons in `answers`, by address, added up and judged.
+    """The counts of all daemons in `answers`, by address, added up and judged; all answer about one window and arm.
+
+    A daemon that has not completed such a window yet takes part with no rows.
 
     Raises:
         TidegateError: if none of them answered.
@@ -86,16 +110,27 @@ def together(model: str, version: int, profile: Profile, answers: Mapping[str, D
         # One that is down may have what another does not know: that it cannot be told goes before.
         raise next((error for error in errors if isinstance(error, UnavailableError)), errors[0])
     places = {daemon: _places(profile, daemon, version, answer) for daemon, answer in counted.items()}
-    _check_alike(profile, places)
-    seen = next(iter(places.values()))
+    complete = {daemon: answer for daemon, answer in counted.items() if answer.ended}
+    _check_alike(profile, {daemon: places[daemon] for daemon in complete})
+    seen = next((places[daemon] for daemon in complete), ())
+    first = next(iter(counted.values()))
     return FleetDrift(
         model=model,
         version=version,
-        rows=sum(answer.rows for answer in counted.values()),
+        window=first.window,
+        arm=first.arm,
+        rows=sum(answer.rows for answer in complete.values()),
+        started=min((answer.started for answer in complete.values()), default=None),
+        ended=max((answer.ended for answer in complete.values()), default=None),
         daemons=tuple(_said(daemon, answer) for daemon, answer in answers.items()),
-        features=drift.evaluate(_only(profile, seen), _total(list(counted.values()))),
-        uncounted=tuple(feature.name for place, feature in enumerate(profile.features) if place not in seen),
+        features=drift.evaluate(_only(profile, seen), _total(list(complete.values()))),
+        uncounted=_uncounted(profile, seen) if complete else first.uncounted,
+        windows=tuple(str(window) for window in profile.limits.windows),
     )
+
+
+def _uncounted(profile: Profile, seen: Sequence[int]) -> tuple[str, ...]:
+    return tuple(feature.name for place, feature in enumerate(profile.features) if place not in seen)
 
 
 def _places(profile: Profile, daemon: str, version: int, answer: Drift) -> tuple[int, ...]:
@@ -121,8 +156,7 @@ def _disagreement(profile: Profile, daemon: str, version: int, theirs: FeatureCo
 
 
 def _check_alike(profile: Profile, places: Mapping[str, tuple[int, ...]]) -> None:
-    (first, expected), *others = places.items()
-    for daemon, found in others:
+    for (first, expected), (daemon, found) in pairwise(places.items()):
         if difference := sorted({*expected} ^ {*found}):
             names = ", ".join(repr(profile.features[place].name) for place in difference[:5])
             raise DaemonsDisagreeError(f"of {first} and {daemon} only one counts {names}: nothing was added up")
@@ -148,4 +182,6 @@ def _total(answers: Sequence[Drift]) -> list[Counts]:
 
 
 def _said(daemon: str, answer: Drift | TidegateError) -> DaemonRows:
-    return DaemonRows(daemon, answer.rows, None) if isinstance(answer, Drift) else DaemonRows(daemon, None, str(answer))
+    if isinstance(answer, Drift):
+        return DaemonRows(daemon, answer.rows, answer.persistent, None)
+    return DaemonRows(daemon, None, (), str(answer))

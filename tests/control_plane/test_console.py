@@ -43,6 +43,7 @@ def test_the_drift_of_a_model_is_shown_as_a_table_and_a_histogram_with_words(con
     assert "up to 1: 50.0% of the reference, 62.5% observed" in " ".join(map(str, named.values()))
     assert "62.5 %" in text[text.index("<details>") :]
     assert f'href="/models/{model}"' in control.http.get("/").text
+    assert "Quality" not in text  # where no logs are read there is none to show
 
 
 def test_a_feature_that_is_asked_for_is_drawn_and_else_the_worst(control: Control) -> None:

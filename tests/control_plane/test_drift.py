@@ -1,8 +1,9 @@
 """Drift of a fleet is the drift of all its rows: counts are added up, judged once, and whoever did not answer is named."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.demo.programs import running
-from control_plane.drift.fleet import together
+from control_plane.drift.fleet import DaemonRows, together
 from control_plane.errors import DaemonsDisagreeError
 from registry import drift
 from registry.location import create_registry
@@ -21,16 +22,27 @@ from tests.control_plane.conftest import Control
 from tests.control_plane.counted import PROFILE, register
 from tests.control_plane.oip_server import REASON, echo_server
 from tests.registry.strategies import profiles
-from tidegate_client import Drift, FeatureDrift, NotFoundError, UnavailableError
+from tidegate_client import Drift, FeatureDrift, NotFoundError, TidegateError, UnavailableError
 
 
-def counted(profile: Profile, observed: list[list[int]], version: str = "1") -> Drift:
+def counted(profile: Profile, observed: list[list[int]], version: str = "1", lasting: Sequence[str] = (), ended: float = 160.0) -> Drift:
     """What a daemon that counted `observed` answers; its own verdict is nonsense, so that nobody can have used it."""
     features = [
-        FeatureDrift(feature.name, "numeric", feature.bins, tuple(counts), feature.reference, 99.0, 99.0, 0.0, drifted=True)
+        FeatureDrift(
+            feature.name,
+            "numeric",
+            feature.bins,
+            tuple(counts),
+            feature.reference,
+            99.0,
+            99.0,
+            0.0,
+            drifted=True,
+            persistent=feature.name in lasting,
+        )
         for feature, counts in zip(profile.features, observed, strict=True)
     ]
-    return Drift("m", version, max((sum(counts) for counts in observed), default=0), tuple(features))
+    return Drift("m", version, max((sum(counts) for counts in observed), default=0), tuple(features), "1h", "canary", ended - 60, ended)
 
 
 @given(profiles(), st.integers(1, 4), st.integers(0, 2**32 - 1))
@@ -75,6 +87,32 @@ def test_features_that_no_daemon_has_a_column_for_are_named_and_the_others_judge
         assert found.observed == tuple(2 * count for count in feature.reference)
 
 
+def test_the_time_of_a_fleet_is_that_of_all_its_daemons_and_a_drift_has_lasted_where_it_has_at_any() -> None:
+    answers: dict[str, Drift | TidegateError] = {
+        "a:1": counted(PROFILE, [[1, 2, 3]], ended=300.0),
+        "b:1": counted(PROFILE, [[1, 2, 3]], lasting=["income"], ended=360.0),
+        "gone:1": UnavailableError("gone"),
+    }
+    fleet = together("m", 1, PROFILE, answers)
+    assert (fleet.window, fleet.arm, fleet.started, fleet.ended) == ("1h", "canary", 240.0, 360.0)
+    assert fleet.persistent == ("income",)
+    assert [daemon.persistent for daemon in fleet.daemons] == [(), ("income",), ()]
+    assert not fleet.features[0].drifted
+    assert fleet.windows == ("1h", "6h", "24h", "10000rows")
+
+
+def test_a_daemon_that_has_not_completed_such_a_window_takes_part_with_no_rows() -> None:
+    waiting = Drift("m", "1", 0, (), "1h", "canary", started=7.0, ended=0.0, uncounted=("income",))
+    beside = together("m", 1, PROFILE, {"a:1": waiting, "b:1": counted(PROFILE, [[1, 2, 3]]), "c:1": waiting})
+    assert beside == replace(
+        together("m", 1, PROFILE, {"b:1": counted(PROFILE, [[1, 2, 3]])}),
+        daemons=(DaemonRows("a:1", 0, (), None), DaemonRows("b:1", 6, (), None), DaemonRows("c:1", 0, (), None)),
+    )
+    alone = together("m", 1, PROFILE, {"a:1": waiting})
+    assert (alone.rows, alone.started, alone.ended, alone.features, alone.partial) == (0, None, None, (), False)
+    assert (alone.window, alone.uncounted) == ("1h", ("income",))
+
+
 def test_that_a_daemon_is_down_goes_before_that_another_does_not_know_the_version() -> None:
     with pytest.raises(UnavailableError):
         together("m", 1, PROFILE, {"a:1": NotFoundError("never heard of it"), "b:1": UnavailableError("down")})
@@ -97,7 +135,7 @@ def test_every_daemon_is_asked_and_one_that_does_not_answer_is_named(tmp_path: P
         answer = http.get("/api/v1/models/m/drift").json()
         assert (answer["version"], answer["rows"], answer["partial"]) == (1, 8, True)
         there, gone = answer["daemons"]
-        assert there == {"daemon": first, "rows": 8, "error": None}
+        assert there == {"daemon": first, "rows": 8, "persistent": ["income"], "error": None}
         assert (gone["daemon"], gone["rows"]) == ("127.0.0.1:1", None)
         assert gone["error"]
 
@@ -106,6 +144,7 @@ def test_counts_are_added_up_and_judged_by_the_profile_of_the_registry(tmp_path:
     with echo_server() as first, echo_server() as second, plane(tmp_path, first, second) as http:
         answer = http.get("/api/v1/models/m/drift", params={"version": "1"}).json()
     assert (answer["rows"], answer["partial"], answer["drifted"], answer["warned"]) == (16, False, [], [])
+    assert (answer["started"], answer["ended"], answer["persistent"], answer["features"][0]["persistent"]) == (100, 160, ["income"], True)
     (feature,) = answer["features"]
     assert (feature["observed"], feature["reference"], feature["rows"]) == ([10, 6, 0], [4, 4, 0], 16)
     assert feature["ks"] == 0.125

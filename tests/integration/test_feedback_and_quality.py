@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -41,6 +42,10 @@ class Both:
 
     def get(self, path: str) -> Any:
         return self._send(urllib.request.Request(self.url + path))  # noqa: S310 -- a loopback URL of ours
+
+    def page(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=30) as response:  # noqa: S310 -- the same
+            return str(response.read(), "utf-8")
 
     def post(self, path: str, body: object) -> Any:
         headers = {"Content-Type": "application/json"}
@@ -131,6 +136,27 @@ def test_quality_is_scikit_learns_on_the_rows_that_have_labels(both: Both, truth
     assert found["labels"]["replaced"] == sum(place % 5 == 0 for place in np.flatnonzero(truth.known))
     assert total["estimate"]["estimate"] is True
     assert total["estimate"]["auc"] == pytest.approx(roc_auc_score(truth.positive, truth.scores), abs=0.06)
+
+
+def test_the_page_of_the_model_shows_the_same_quality_in_pictures_and_in_words(both: Both, truth: Truth) -> None:
+    found = both.get(f"/api/v1/models/{MODEL}/quality?mature=0s")
+    text = both.page(f"/models/{MODEL}")
+    quality = text[text.index('<h2 id="quality">') : text.index('<h2 id="alerts">')]
+    total = found["total"]
+    words = "{value:.3f} [{low:.3f}, {high:.3f}]".format_map(total["auc"])
+    assert f"{total['labelled']} labels for {len(truth.ids)} rows" in quality
+    assert f"AUC {words}; without labels it is estimated as {total['estimate']['auc']:.3f}" in quality
+    by_day, bins = (ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", quality, re.DOTALL))  # noqa: S314 -- our own
+    for drawing, points in ((by_day, len(found["cohorts"])), (bins, len(found["bins"]))):
+        assert len(drawing.findall("g")) == points
+        assert [element.attrib["id"] for element in drawing[:2]] == drawing.attrib["aria-labelledby"].split()
+        assert drawing.attrib["role"] == "img"
+    assert f"The last is {found['cohorts'][-1]['day']}: {words}" in quality
+    assert f"The mean miss is {found['calibration_error']:.3f}." in quality
+    assert "<script" not in text
+    assert "There is no quality to show: model &#39;approval&#39; has no version in staging" in both.page(
+        f"/models/{MODEL}?version=staging"
+    )
 
 
 def test_rows_that_are_too_young_are_not_judged(both: Both, truth: Truth) -> None:

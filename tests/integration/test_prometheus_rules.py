@@ -26,7 +26,7 @@ from registry.location import create_registry
 from registry.registry import Registry
 from tests import models
 from tests.daemons import Daemon, daemon, wait_until
-from tests.prometheus import ROOT, RULES, Prometheus, found, prometheus
+from tests.prometheus import ROOT, RULES, Prometheus, found, prometheus, write_rules
 from tidegate_client import Client, Drift, TidegateError
 
 HOUR = 20.0
@@ -85,7 +85,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     models.register_classifier(registry, "fleet", 2.0, random.normal(size=(2000, 3)).astype(np.float32), ["red", "green"] * 1000)
     registry.promote("fleet", 1, to="production", actor="test", reason="first")
     flags = {"registry": str(tmp_path / "registry")}
-    write_rules(tmp_path / "rules")
+    write_rules(tmp_path / "rules", HOUR)
     with daemon(tmp_path / "one", flags) as one, daemon(tmp_path / "two", flags) as two:
         control_flags = {**flags, "http-address": "127.0.0.1:0", "daemon": one.address}
         with running("control_plane", control_flags, tmp_path / "control.log") as control:
@@ -102,18 +102,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 def target(url: str) -> str:
     """`http://host:port/metrics` -> `"host:port"`."""
     return f'"{url.removeprefix("http://").removesuffix("/metrics")}"'
-
-
-def write_rules(folder: Path) -> None:
-    """The rules that are shipped, with `HOUR` for an hour."""
-
-    def shortened(brackets: re.Match[str]) -> str:
-        return re.sub(r"(\d+)h", lambda hours: f"{int(hours[1]) * HOUR:.0f}s", brackets[0])
-
-    folder.mkdir()
-    for path in RULES:
-        text = re.sub(r"\[[^]]*\]", shortened, path.read_text(encoding="utf-8"))
-        (folder / path.name).write_text(re.sub(r"interval: \w+", "interval: 1s", text), encoding="utf-8")
 
 
 def rows(seed: int, number: int, shift: float) -> dict[str, NDArray[np.generic]]:
