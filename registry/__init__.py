@@ -15,9 +15,11 @@ values, no I/O
     checkpoint    a folded state as a file
     manifest      which files a version has, by digest
     bundle        the files a version may have, and their signature
-    profile       the drift reference: frozen bins and the counts of the training rows; drift: PSI, KS and the verdict; significance: p-values
-    drift_limits  from when a change counts as drift; drift_tally: counts that add up; drift_windows: windows over them, and what lasts;
-                  drift_shown: which features are among the metrics
+    profile       the drift reference: frozen bins and the counts of the training rows
+    drift         PSI, KS and the verdict; significance: its p-values
+    drift_limits  from when a change counts as drift
+    drift_tally   counts that add up; drift_windows: windows over them, and what lasts
+    drift_shown   which features are among the metrics
     alert         an alert as a log notes it
     compare       two versions side by side
     views         states, versions and commits as plain JSON, for people and programs
