@@ -23,7 +23,8 @@ RUN python -m pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation
 
 FROM python:3.11-slim
 # A fixed number, so that the volume they share belongs to the same user in every image; its home is where the volume is mounted.
-RUN useradd --uid 10001 --user-group --create-home --home-dir /var/lib/tidegate --shell /usr/sbin/nologin tidegate
+RUN useradd --uid 10001 --user-group --create-home --home-dir /var/lib/tidegate --shell /usr/sbin/nologin tidegate \
+ && mkdir -m 0700 /var/log/tidegate && chown tidegate:tidegate /var/log/tidegate
 COPY --from=build /opt/tidegate /opt/tidegate
 ENV PATH=/opt/tidegate/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -62,6 +62,18 @@ def test_all_share_one_registry_which_the_daemon_only_reads() -> None:
         assert f"TIDEGATE_REGISTRY={home}/" in " ".join(rest_of(name, "ENV"))
 
 
+def test_daemon_writes_the_logs_by_which_the_control_plane_judges_quality() -> None:
+    logs = {name: services()[name]["environment"] for name in ("daemon", "control-plane")}
+    assert logs["daemon"] == logs["control-plane"]
+    assert {f"TIDEGATE_{name}" for name in ("PREDICTION_LOG", "FEEDBACK_LOG")} == logs["daemon"].keys()
+    folder = "/var/log/tidegate"
+    assert all(path.startswith(f"{folder}/") for path in logs["daemon"].values())
+    assert f"logs:{folder}" in services()["daemon"]["volumes"]
+    assert f"logs:{folder}:ro" in services()["control-plane"]["volumes"]
+    # A volume belongs to whom the folder in the image does.
+    assert all(f"mkdir -m 0700 {folder} && chown tidegate:tidegate {folder}" in " ".join(rest_of(name, "RUN")) for name in logs)
+
+
 def test_every_file_mounted_exists_and_training_finds_its_spec() -> None:
     binds = [mount.split(":") for service in services().values() for mount in service["volumes"] if mount.startswith(".")]
     assert binds
