@@ -64,15 +64,15 @@ class Lab:
             self.say("the peak")
             return statistics.median(reconciled(served, self.target(served), self.seconds).rate for _ in range(3))
 
-    def alternate(self, ours: Target, theirs: Target, turns: int = TURNS) -> tuple[float, float, float]:
+    def alternate(self, ours: Target, theirs: Target, turns: int = TURNS, seconds: float = 0.0) -> tuple[float, float, float]:
         """Rates of two servers on one core that are measured turn by turn, so that what else the machine does meets both.
 
-        The medians of both, and the median of the ratios ours / theirs.
+        A run takes `seconds`, or as long as the others. The medians of both, and the median of the ratios ours / theirs.
         """
         pairs = []
         for turn in range(turns):
             order = (ours, theirs) if turn % 2 else (theirs, ours)  # whoever is second profits from a machine that speeds up
-            rates = {target: h2load.rate(target, self.seconds).rate for target in order}
+            rates = {target: h2load.rate(target, seconds or self.seconds).rate for target in order}
             pairs.append((rates[ours], rates[theirs]))
         first, second = (statistics.median(rates) for rates in zip(*pairs, strict=True))
         return first, second, statistics.median(one / other for one, other in pairs)

@@ -59,7 +59,8 @@ def gone(process: int, seconds: float = 10) -> bool:
 def program(text: str, *arguments: object) -> list[str]:
     """The command of a program of its own that uses a guard; any warning ends it."""
     head = "import os, sys, time, signal\nfrom registry.onnx_guard import Guard\nfrom tests.registry.onnx_files import huge, small\n"
-    head += "good = small().SerializeToString()\n"
+    # A shell's background jobs, and all they start, have Ctrl-C ignored.
+    head += "signal.signal(signal.SIGINT, signal.default_int_handler)\ngood = small().SerializeToString()\n"
     return [sys.executable, "-W", "error", "-X", "dev", "-c", head + textwrap.dedent(text), *map(str, arguments)]
 
 

@@ -195,6 +195,7 @@ def test_a_time_without_rows_is_named(spec_file: Callable[..., Path]) -> None:
 
 INTERRUPTED = """
 import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and all they start, have it ignored
 from pathlib import Path
 from training import dataset, spec
 loaded = spec.load(Path(sys.argv[1]))
