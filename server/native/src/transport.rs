@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
@@ -238,6 +238,10 @@ async fn call(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, pe
 }
 
 async fn unary(pipeline: Rc<Pipeline>, head: Head, peer: Arc<Peer>, mut messages: Messages, answers: Answers) -> Result<(), Gone> {
+    if head.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        answers.refuse(&late(&pipeline, &head));
+        return Ok(());
+    }
     let message = tokio::select! {
         biased;
         () = passed(head.deadline) => Err(Refused::With(late(&pipeline, &head))),
