@@ -8,10 +8,13 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/.pycache
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv
 EDITABLE := -e protos -e clients/python -e .
+# Ends with 3, after a line that says why, where the native transport cannot be built: that is no failure of what does not ask for it.
+WITH_CARGO := sh server/native/with-cargo.sh
+CARGO_FLAGS := --manifest-path server/native/Cargo.toml
 SOURCES := registry server control_plane training clients deploy/grafana tests protos/generate.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-drift test bench lint format protos dashboards lock clean
+.PHONY: help demo demo-drift native test bench lint format generate lock clean
 
 help: ## what each verb does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,35 +25,39 @@ demo: .venv/.demo ## train, promote, serve and swap on real data (KEEP=1 leaves 
 demo-drift: .venv/.demo ## serve nine months of real flights to a model of one winter: PSI, KS and AUC by month
 	@$(BIN)/python -m clients.demo.drift
 
-test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched ## every test but the load tests
+native: .venv/.native ## build the native transport, in Rust, and install it into .venv
+
+test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched ## every test but the load tests; of the native transport too, where `make native` built it
+	@[ ! -e .venv/.native ] || $(WITH_CARGO) sh server/native/test.sh || [ $$? -eq 3 ]
 	@$(BIN)/pytest
 
 bench: .venv/.dev .venv/peers/.installed .venv/mlserver/.installed .venv/debian/.fetched ## figures of registry and daemon on this machine, each with its bar
 	@$(BIN)/python -m tests.load
 
-lint: .venv/.dev ## ruff, mypy strict, import contracts, generated code up to date
+lint: .venv/.dev ## ruff, mypy strict, import contracts, generated files up to date, rustfmt and clippy
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m deploy.grafana.generate --check
+	@$(WITH_CARGO) cargo fmt $(CARGO_FLAGS) --check || [ $$? -eq 3 ]
+	@$(WITH_CARGO) cargo clippy --quiet $(CARGO_FLAGS) --all-targets -- -D warnings || [ $$? -eq 3 ]
 
-format: .venv/.dev ## ruff format and safe fixes
+format: .venv/.dev ## ruff format and safe fixes, rustfmt
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+	@$(WITH_CARGO) cargo fmt $(CARGO_FLAGS) || [ $$? -eq 3 ]
 
-protos: .venv/.dev ## regenerate protos/src from the .proto files
+generate: .venv/.dev ## write what is generated and checked in: protos/src from the .proto files, Grafana's dashboards from deploy/grafana
 	$(BIN)/python protos/generate.py
-
-dashboards: .venv/.dev ## write deploy/grafana/dashboards from deploy/grafana/*.py
 	$(BIN)/python -m deploy.grafana.generate
 
 lock: $(UV) ## resolve requirements/*.txt anew, with hashes
 	@PATH="$(BIN):$$PATH" sh requirements/lock.sh
 
 clean: ## remove what make made
-	rm -rf .venv .tidegate
+	rm -rf .venv .tidegate server/native/Cargo.lock
 
 $(UV): requirements/uv.txt
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { echo "no venv module: apt-get install python3-venv" >&2; exit 1; }
@@ -70,6 +77,13 @@ $(UV): requirements/uv.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@ .venv/.demo
 
+.venv/.native: $(UV) requirements/native.txt server/native/Cargo.toml server/native/pyproject.toml server/native/tidegate_native.pyi $(wildcard server/native/src/*.rs)
+	@echo "building the native transport ..."
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/native.txt
+	@rm -rf .venv/.wheels
+	@$(WITH_CARGO) $(BIN)/maturin build --quiet --release $(CARGO_FLAGS) --interpreter $(BIN)/python --out .venv/.wheels
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-index --reinstall --find-links .venv/.wheels tidegate-native
+	@touch $@
 .venv/debian/.fetched: $(UV) tests/debian-packages.sh
 	@sh tests/debian-packages.sh
 

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     generated = generate(root)
     differing = stale(generated, target)
     if check and differing:
-        print(f"not what the .proto files say: {', '.join(differing)}; run `make protos`", file=sys.stderr)
+        print(f"not what the .proto files say: {', '.join(differing)}; run `make generate`", file=sys.stderr)
         return 1
     for name in differing:
         _write(target / name, generated.get(name))

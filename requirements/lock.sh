@@ -16,4 +16,5 @@ compile requirements/demo.txt pyproject.toml requirements/demo.in --extra server
 compile requirements/peers.txt requirements/peers.in
 compile requirements/mlserver.txt requirements/mlserver.in
 compile requirements/fuzz.txt requirements/fuzz.in
+compile requirements/native.txt requirements/native.in
 compile requirements/uv.txt requirements/uv.in

@@ -19,7 +19,6 @@ from server.drift_metrics import DriftExposition
 from server.errors import NotServableError, SettingsError
 from server.feedback_calls import Feedback
 from server.follower import Follower
-from server.grpcio_transport.transport import GrpcioTransport
 from server.lifecycle import Lifecycle
 from server.loaded_version import EngineFactory, LoadedVersion, load_folder
 from server.loader import Loader
@@ -33,6 +32,7 @@ from server.security import Security
 from server.service import Service
 from server.settings import Settings
 from server.transport import Transport
+from server.transports import chosen
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from server.tracing import Tracer
 
 Install: TypeAlias = Callable[[RoutingTable], None]
-
-TRANSPORTS = {"grpcio": GrpcioTransport}
-"""By the value of the setting `transport`"""
 
 _log = structlog.get_logger("tidegate.app")
 
@@ -115,15 +112,16 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     `tell` is called, on any thread, whenever what can be loaded is, with whether every model in production is among it.
 
     Raises:
-        SettingsError: if the registry or the folder is not usable.
+        SettingsError: if the registry or the folder is not usable, or the transport is not installed.
     """
+    make_transport = chosen(settings.transport)
     recorders = _recorders(settings)
     security = Security(settings)
     batching = Batching(settings.max_batch_rows, settings.max_queue_delay)
     service = Service(lambda: transport.counters(), batching)  # noqa: PLW0108 -- the transport does not exist yet
     feedback = Feedback(_feedback_log(settings))
     calls = {**service.calls(), **feedback.calls()}
-    transport: Transport = TRANSPORTS[settings.transport](settings, calls, security, recorders.observers)
+    transport = make_transport(settings, calls, security, recorders.observers)
     collector = ServerCollector(transport.counters, lambda: source.lifecycle())  # noqa: PLW0108 -- nor does the source
 
     def install(table: RoutingTable) -> None:

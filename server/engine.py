@@ -1,5 +1,7 @@
 """The seam to whatever computes: columns of one batch in, columns out. No gRPC, no asyncio, no protobuf."""
 
+import itertools
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -28,6 +30,10 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BYTES": np.dtype(np.object_),
 }
 
+WIRE_DTYPES = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
+"""The same as raw contents have them"""
+_LENGTH = struct.Struct("<I")
+
 TEXT_BYTES = 56
 """What an element of a BYTES tensor takes beside its letters: an object of Python, and a pointer to it."""
 
@@ -51,6 +57,14 @@ def bytes_of(texts: Tensor) -> Tensor:
     encoded = np.empty(texts.size, dtype=object)
     encoded[:] = list(map(str.encode, texts.ravel().tolist()))
     return encoded.reshape(texts.shape)
+
+
+def raw_bytes(tensor: Tensor, datatype: str) -> bytes:
+    """The elements as raw contents have them: row-major, little-endian, texts behind their lengths."""
+    if datatype == "BYTES":
+        texts = tensor.ravel().tolist()
+        return b"".join(itertools.chain.from_iterable(zip(map(_LENGTH.pack, map(len, texts)), texts, strict=True)))
+    return tensor.astype(WIRE_DTYPES[datatype], copy=False).tobytes()
 
 
 class Engine(Protocol):

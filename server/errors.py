@@ -1,4 +1,4 @@
-"""The error tree of the daemon. `grpcio_transport.grpc_errors` says which gRPC status each class has.
+"""The error tree of the daemon. `grpc_errors` says which gRPC status each class has.
 
 ServerError
 ├── SettingsError                  bad usage: the program does not start

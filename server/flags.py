@@ -13,7 +13,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "trusted_keys": ("PATH", "public key, or a folder of *.pub: a version that none of them signed is not served"),
         "model_dir": ("DIR", "serve DIR/model.onnx, or the only *.onnx in DIR, as version 1, without a registry"),
         "model_name": ("NAME", "of the model in --model-dir, if not as the folder"),
-        "transport": ("NAME", "what carries calls: grpcio is pure Python, and the only one so far"),
+        "transport": ("NAME", "what carries calls: grpcio, in Python; native, in Rust, once installed; auto: the native one if it is"),
         "grpc_address": ("HOST:PORT", "where gRPC listens; port 0 takes a free one"),
         "metrics_address": ("HOST:PORT", "where Prometheus scrapes /metrics; port 0 takes a free one; replica number i has PORT + i"),
     },

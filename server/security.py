@@ -3,6 +3,7 @@
 Transports ask it anew for every call and every handshake. What the files mean is in `tokens`, `jwt_keys` and `tls`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,17 @@ class Security:
         self._tls = _tls(settings)
         files: list[Reloaded[Any] | None] = [self._tokens, self._keys, self._tls]
         self._reloader = Reloader([value for value in files if value is not None], self._renew)
+        self._renewed: list[Callable[[], None]] = []
         self._renew()
 
     @property
     def tls(self) -> TlsMaterial | None:
         """The certificate for the next handshake; None: no TLS."""
         return self._tls.value if self._tls else None
+
+    def on_renewal(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called whenever a file has changed what is said here, for transports that do not ask anew each time."""
+        self._renewed.append(callback)
 
     def start(self) -> None:
         """Look after the files from now on."""
@@ -49,12 +55,16 @@ class Security:
         self._reloader.stop()
 
     def _renew(self) -> None:
+        self.access = self._read_access()
+        for callback in self._renewed:
+            callback()
+
+    def _read_access(self) -> Access:
         if self._tokens is None and self._keys is None:
-            self.access = OPEN_ACCESS
-            return
+            return OPEN_ACCESS
         listed = self._tokens.value if self._tokens else Credentials({}, {})
         signed = JwtVerifier(self._keys.value, self._issuer, self._audience) if self._keys else None
-        self.access = Access(tokens=listed.tokens, certificates=listed.certificates, signed=signed)
+        return Access(tokens=listed.tokens, certificates=listed.certificates, signed=signed)
 
 
 def _tokens(path: Path) -> Reloaded[Credentials]:

@@ -1,4 +1,4 @@
-"""What a transport is: the seam between the program and the wire. Implementations: `grpcio_transport`."""
+"""What a transport is: the seam between the program and the wire. Implementations: `grpcio_transport`, `native`; `transports` chooses."""
 
 from typing import Protocol
 

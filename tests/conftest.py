@@ -4,8 +4,15 @@ import os
 
 from hypothesis import settings
 
+from server.transports import native_is_installed
+
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("repeatable")
 
 for name in [name for name in os.environ if name.startswith(("TIDEGATE_", "COMET_"))]:
     del os.environ[name]
+
+
+def pytest_report_header() -> str:
+    """Whether the contract suite holds the native transport to its promises too."""
+    return "native transport: " + ("installed" if native_is_installed() else "not installed, so not tested; `make native` does that")

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     files = generated()
     differing = stale(files, FOLDER)
     if check and differing:
-        print(f"not what deploy/grafana says: {', '.join(differing)}; run `make dashboards`", file=sys.stderr)
+        print(f"not what deploy/grafana says: {', '.join(differing)}; run `make generate`", file=sys.stderr)
         return 1
     for name in differing:
         if name in files:

@@ -3,23 +3,22 @@
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from server import reflection
 from server.errors import QueueFullError
 from server.grpcio_transport import direct
-from server.grpcio_transport.auth import Guard
+from server.grpcio_transport.auth import guarded
 from server.grpcio_transport.exchange import Begin, Exchange
 from server.grpcio_transport.pipeline import Pipeline
+from server.guard import Guard
 from server.health import SERVICE as HEALTH
 from server.health import Health
-from server.messages import parse
-from server.service import INFERENCE, MONITORING, Call
+from server.service import INFERENCE, Call
 from tidegate_protos import inference_pb2 as pb
-from tidegate_protos.pool import POOL
 
 CONTROL_THREADS = 4
 """For the calls that are no inference: whatever they do, no inference waits for it."""
@@ -64,16 +63,19 @@ class Control:
 
 def methods(pipeline: Pipeline, health: Health, calls: Mapping[str, Call], control: Control, guard: Guard) -> dict[str, Any]:
     """What answers each path, behind its rule."""
-    stream, reflect = f"/{INFERENCE}/ModelStreamInfer", f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
+    stream, reflect = f"/{INFERENCE}/ModelStreamInfer", reflection.PATH
     return {
-        **{path: direct.handler(guard.guarded(path, control.on_thread(call))) for path, call in calls.items()},
+        **{path: direct.handler(guarded(guard, path, control.on_thread(call))) for path, call in calls.items()},
         f"/{INFERENCE}/ModelInfer": direct.handler(pipeline.begin, pipeline.admit),
-        stream: direct.stream_handler(guard.admission(stream), pipeline.begin, _stream_answer, _stream_refusal),
+        stream: direct.stream_handler(partial(guard.check_stream, stream), pipeline.begin, _stream_answer, _stream_refusal),
         # Answered at once, whatever the other calls do: who asks ends the daemon if it does not answer.
         f"/{HEALTH}/Check": direct.handler(_answering(health.check)),
         f"/{HEALTH}/Watch": direct.push_handler(health.watch),
         reflect: direct.stream_handler(
-            guard.admission(reflect), guard.guarded(reflect, control.on_thread(_reflection())), bytes, _reflection_refusal
+            partial(guard.check_stream, reflect),
+            guarded(guard, reflect, control.on_thread(reflection.answering())),
+            bytes,
+            _reflection_refusal,
         ),
     }
 
@@ -93,19 +95,5 @@ def _stream_refusal(status: grpc.Status) -> bytes:
     return pb.ModelStreamInferResponse(error_message=f"[{status.code.name}] {status.details}").SerializeToString()
 
 
-def _reflection() -> Call:
-    # Reflection answers from our private pool, which has to know the services of others that we serve.
-    POOL.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
-    POOL.AddSerializedFile(reflection_pb2.DESCRIPTOR.serialized_pb)
-    servicer: Any = reflection.ReflectionServicer((INFERENCE, MONITORING, HEALTH, reflection.SERVICE_NAME), pool=POOL)
-
-    def call(data: bytes) -> bytes:
-        request = parse(reflection_pb2.ServerReflectionRequest, data)
-        return bytes(next(servicer.ServerReflectionInfo(iter([request]), None)).SerializeToString())
-
-    return call
-
-
 def _reflection_refusal(status: grpc.Status) -> bytes:
-    error = reflection_pb2.ErrorResponse(error_code=status.code.value[0], error_message=status.details)
-    return bytes(reflection_pb2.ServerReflectionResponse(error_response=error).SerializeToString())
+    return reflection.refusal(status.code.value[0], status.details)

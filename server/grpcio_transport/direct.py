@@ -19,8 +19,8 @@ import structlog
 from grpc import _server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
+from server import grpc_errors
 from server.errors import RequestError, SettingsError
-from server.grpcio_transport import grpc_errors
 from server.grpcio_transport.exchange import Begin, Head
 
 _NEEDED = (

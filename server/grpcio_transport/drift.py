@@ -19,7 +19,7 @@ from registry.profile import Profile
 from server.clock import Clock
 from server.counts import COUNTED_ARMS, PRODUCTION, PRODUCTION_ARMS, DriftCounts, VersionKey
 from server.drift_counting import Counting
-from server.engine import Tensor
+from server.engine import Columns, Tensor
 from server.grpcio_transport.batcher import Batch
 from server.loaded_version import LoadedVersion
 
@@ -70,11 +70,19 @@ class DriftCounter:
             alike = alike and waiting.arm == arm
             size += waiting.size
         if not alike:
-            self._remember_apart(batch, seen)
+            self._remember_apart([(piece.waiting.arm, piece.rows) for piece in batch.pieces], seen)
         elif arm in self._pending:
             self._pending[arm].append(seen)
         # The size of a message has that of its texts, which the size of a tensor has not.
         self._pending_bytes += size + batch.rows * self._output_bytes
+        if self._pending_bytes > MAX_PENDING_BYTES:
+            self.fold()
+
+    def observe_runs(self, runs: Sequence[tuple[str, int]], inputs: Columns, outputs: Columns, size: int) -> None:
+        """Remember rows of which the first so many are of the first arm, and so on; they and their texts take `size` bytes."""
+        rows = sum(number for _, number in runs)
+        self._remember_apart(runs, (rows, *map(inputs.__getitem__, self._inputs), *map(outputs.__getitem__, self.outputs)))
+        self._pending_bytes += size
         if self._pending_bytes > MAX_PENDING_BYTES:
             self.fold()
 
@@ -93,11 +101,11 @@ class DriftCounter:
         with self._lock:
             return DriftCounts(self._profile, self._windows, self._uncounted)
 
-    def _remember_apart(self, batch: Batch, seen: _Seen) -> None:
+    def _remember_apart(self, runs: Sequence[tuple[str, int]], seen: _Seen) -> None:
         """Rows of several arms, each under its own; those of callers who named the version are of none."""
         start = 0
-        for arm, pieces in groupby(batch.pieces, lambda piece: piece.waiting.arm):
-            rows = sum(piece.rows for piece in pieces)
+        for arm, alike in groupby(runs, lambda run: run[0]):
+            rows = sum(number for _, number in alike)
             if arm in self._pending:
                 self._pending[arm].append((rows, *[tensor[start : start + rows] for tensor in seen[1:]]))
             start += rows

@@ -17,14 +17,14 @@ from typing import NamedTuple
 import structlog
 
 from registry.route import SHADOW as SHADOW_ARM
+from server import grpc_errors
 from server.access import Principal
 from server.clock import steady_clock
 from server.counts import VersionKey
 from server.engine import Columns
 from server.errors import DeadlineExceededError, DrainingError, InputMismatchError, ModelFailedError, QueueFullError, RequestError
-from server.grpcio_transport import grpc_errors, router, tensors
+from server.grpcio_transport import router, tensors
 from server.grpcio_transport.admission import Admission, RateLimits, check_deadline
-from server.grpcio_transport.auth import Guard
 from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
 from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.direct import attempt
@@ -33,6 +33,7 @@ from server.grpcio_transport.exchange import Exchange, Head
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waiting
 from server.grpcio_transport.router import Choice
 from server.grpcio_transport.tensors import Form, InferRequest
+from server.guard import Guard
 from server.loaded_version import LoadedVersion
 from server.model_config import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from server.observed import LoggedBatch, LoggedRequest, Observers, TracedCall

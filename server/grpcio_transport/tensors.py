@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from registry.bundle import Signature, TensorSpec
-from server.engine import DTYPES, TEXT_BYTES, Columns, Tensor
+from server.engine import DTYPES, TEXT_BYTES, WIRE_DTYPES, Columns, Tensor, raw_bytes
 from server.errors import InputMismatchError
 from server.grpcio_transport import parameters
 from server.grpcio_transport.field_count import check_fields
@@ -34,7 +34,6 @@ _CONTENTS = {
 }
 """Which field of InferTensorContents carries a datatype; FP16 has none and travels raw."""
 
-_WIRE_DTYPES = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 _MAX_DIMENSIONS = 32
 _MAX_EMPTY = 1 << 16
 """Most that the other sizes of a tensor may be, multiplied, where one is zero: its rows are work, and take no bytes to ask for."""
@@ -159,7 +158,7 @@ class Form:
             parts.append(pb.ModelInferResponse(parameters={"tidegate_timing": pb.InferParameter(string_param=timing)}).SerializeToString())
         if raw:
             parts.append(self._head(names, outputs))
-            parts += [_field(_RAW, _raw_bytes(outputs[name], self._outputs[name])) for name in names]
+            parts += [_field(_RAW, raw_bytes(outputs[name], self._outputs[name])) for name in names]
         else:
             parts.append(self._typed(names, outputs))
         # Parts of a message may be written one after the other ("Encoding", Protocol Buffers documentation): reading them merges them.
@@ -243,7 +242,7 @@ def _decode_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
 
 
 def _dtype(tensor: pb.ModelInferRequest.InferInputTensor) -> np.dtype[np.generic]:
-    dtype = _WIRE_DTYPES.get(tensor.datatype)
+    dtype = WIRE_DTYPES.get(tensor.datatype)
     if dtype is None:
         raise InputMismatchError(f"input {tensor.name[:80]!r} has datatype {tensor.datatype[:80]!r}; expected one of {', '.join(DTYPES)}")
     return dtype
@@ -300,10 +299,3 @@ def _check_tensor(spec: TensorSpec, datatype: str, shape: tuple[int, ...]) -> No
     if datatype != spec.datatype or not fits:
         columns = f" with columns {', '.join(spec.columns)}" if spec.columns else ""
         raise InputMismatchError(f"input {spec.name!r} expects {spec.datatype} {list(spec.shape)}{columns}, got {datatype} {list(shape)}")
-
-
-def _raw_bytes(tensor: Tensor, datatype: str) -> bytes:
-    if datatype == "BYTES":
-        texts = tensor.ravel().tolist()
-        return b"".join(itertools.chain.from_iterable(zip(map(_LENGTH.pack, map(len, texts)), texts, strict=True)))
-    return tensor.astype(_WIRE_DTYPES[datatype], copy=False).tobytes()

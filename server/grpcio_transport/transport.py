@@ -10,11 +10,12 @@ import grpc
 from server.counts import Counters
 from server.errors import SettingsError
 from server.grpcio_transport import direct
-from server.grpcio_transport.auth import Guard, server_credentials
+from server.grpcio_transport.auth import server_credentials
 from server.grpcio_transport.calls import CONTROL_THREADS, Control, Handlers, methods
 from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.options import channel_options
 from server.grpcio_transport.pipeline import Pipeline
+from server.guard import Guard
 from server.health import Health
 from server.observed import Observers
 from server.routing import RoutingTable

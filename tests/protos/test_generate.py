@@ -62,7 +62,7 @@ def test_check_names_what_differs_and_changes_nothing(copy: Path, change: Callab
     before = _snapshot(copy)
     done = _check(copy)
     assert done.returncode == 1
-    assert done.stderr == f"not what the .proto files say: {named}; run `make protos`\n"
+    assert done.stderr == f"not what the .proto files say: {named}; run `make generate`\n"
     assert _snapshot(copy) == before
 
 

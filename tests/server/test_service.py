@@ -17,7 +17,7 @@ from server.errors import (
     QueueFullError,
     RateLimitedError,
 )
-from server.grpcio_transport.grpc_errors import STATUS
+from server.grpc_errors import STATUS
 from server.loaded_version import LoadedVersion
 from server.model_config import Batching
 from server.onnx_engine import OnnxEngine

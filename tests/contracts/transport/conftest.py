@@ -10,7 +10,7 @@ from registry import bundle
 from registry.bundle import Signature, TensorSpec
 from registry.location import create_registry
 from registry.registry import Registry
-from server.app import TRANSPORTS
+from server.transports import TRANSPORTS, native_is_installed
 from tests import models
 from tests.daemons import Daemon, daemon
 
@@ -18,7 +18,11 @@ REFERENCE = np.random.default_rng(7).normal(size=(1000, 3)).astype(np.float32)
 TEXTS = ["red"] * 600 + ["green"] * 300 + [""] * 100
 
 
-@pytest.fixture(scope="session", params=sorted(TRANSPORTS), autouse=True)
+HERE = [name for name in sorted(TRANSPORTS) if name != "native" or native_is_installed()]
+"""The transports that are installed; what pytest says first tells if one is not"""
+
+
+@pytest.fixture(scope="package", params=HERE, autouse=True)
 def transport(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every test of this folder holds every transport to the same promises: each daemon it starts carries calls by this one."""
     with pytest.MonkeyPatch.context() as patch:
@@ -26,7 +30,7 @@ def transport(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Registry, Path]:
     """A registry: `scaled` (1 in production, 2 in staging, 3 in no stage), `lookup`, `total` and `classifier` in production."""
     root = tmp_path_factory.mktemp("filled") / "registry"
@@ -47,7 +51,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Registry, Path]:
     return registry, root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(
     filled: tuple[Registry, Path],
     tmp_path_factory: pytest.TempPathFactory,

@@ -31,9 +31,9 @@ PLAIN = {
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def running(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Daemon]:
     """A daemon of its own: others must not pay for what is done to it."""
-    folder = tmp_path_factory.mktemp("amplified")
+    folder = tmp_path_factory.mktemp(f"amplified-{transport}")
     registry = create_registry(str(folder / "registry"))
     models.register_scaled(registry, "scaled", 2.0)
     for name, (onnx, signature) in PLAIN.items():

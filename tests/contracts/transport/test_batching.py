@@ -25,9 +25,9 @@ SLOW = Signature((TensorSpec("numeric", "FP32", (-1, 3), models.COLUMNS),), (Ten
 
 
 @pytest.fixture(scope="module")
-def batching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def batching(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Daemon]:
     """Batches of at most 8 rows; `slow` takes some 50 ms a run."""
-    folder = tmp_path_factory.mktemp("batching")
+    folder = tmp_path_factory.mktemp(f"batching-{transport}")
     registry = create_registry(str(folder / "registry"))
     models.register_scaled(registry, "scaled", 2.0)
     models.register_classifier(registry, "classifier", 2.0, REFERENCE, TEXTS)

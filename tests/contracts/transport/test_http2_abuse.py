@@ -29,9 +29,9 @@ MEBIBYTE = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def abused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def abused(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Daemon]:
     """A daemon of its own: others must not pay for what is done to it."""
-    folder = tmp_path_factory.mktemp("abused")
+    folder = tmp_path_factory.mktemp(f"abused-{transport}")
     registry = create_registry(str(folder / "registry"))
     models.register_scaled(registry, "scaled", 2.0)
     registry.promote("scaled", 1, to="production", actor="test", reason="first")

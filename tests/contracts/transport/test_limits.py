@@ -24,19 +24,19 @@ READY = grpc.ChannelConnectivity.READY
 
 
 @pytest.fixture(scope="module")
-def limited(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def limited(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Daemon]:
     """A daemon of small limits."""
     limits = {"max-message-bytes": "10000", "max-metadata-bytes": "4096", "max-streams": "70", "min-ping-interval": "60"}
-    with daemon(tmp_path_factory.mktemp("limited"), {"registry": str(filled[1]), **limits}) as running:
+    with daemon(tmp_path_factory.mktemp(f"limited-{transport}"), {"registry": str(filled[1]), **limits}) as running:
         running.wait_for("scaled")
         yield running
 
 
 @pytest.fixture(scope="module")
-def impatient(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def impatient(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Daemon]:
     """A daemon whose connections are soon too old, or idle for too long."""
     limits = {"max-connection-age": "1", "max-connection-idle": "2"}
-    with daemon(tmp_path_factory.mktemp("impatient"), {"registry": str(filled[1]), **limits}) as running:
+    with daemon(tmp_path_factory.mktemp(f"impatient-{transport}"), {"registry": str(filled[1]), **limits}) as running:
         running.wait_for("scaled")
         yield running
 

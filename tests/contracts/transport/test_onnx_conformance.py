@@ -58,9 +58,9 @@ class Ready:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory, transport: str) -> list[Outcome]:
     """What became of every case."""
-    folder = tmp_path_factory.mktemp("conformance")
+    folder = tmp_path_factory.mktemp(f"conformance-{transport}")
     tried = [_in_process(case, f"case-{place}") for place, case in enumerate(cases())]
     ready = [each for each in tried if isinstance(each, Ready)]
     registry = create_registry(str(folder / "registry"))

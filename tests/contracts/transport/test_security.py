@@ -96,8 +96,8 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-def guarded(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("guarded")
+def guarded(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp(f"guarded-{transport}")
     key = folder / "login.pem"
     key.write_bytes(KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     key.chmod(0o600)
@@ -271,9 +271,9 @@ def channel_to(address: str, ca: Certificate = CA, client: Certificate | None = 
 
 
 @pytest.fixture(scope="module")
-def mutual(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mutual(filled: tuple[Registry, Path], tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[str]:
     """The address of a daemon that wants client certificates."""
-    folder = tmp_path_factory.mktemp("mutual")
+    folder = tmp_path_factory.mktemp(f"mutual-{transport}")
     certificate, key = SERVER.write(folder, "tls")
     ca = folder / "ca.pem"
     ca.write_bytes(CA.pem)

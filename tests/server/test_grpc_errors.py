@@ -1,7 +1,6 @@
 """Every refusal has a status."""
 
-from server import errors
-from server.grpcio_transport import grpc_errors
+from server import errors, grpc_errors
 
 
 def _tree(error: type[errors.RequestError]) -> set[type[errors.RequestError]]:

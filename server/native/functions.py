@@ -1,0 +1,119 @@
+"""What the Rust side asks of Python: answers to every call but inference, who calls, and why an inference is refused.
+
+Each runs on a thread that may wait for the interpreter, never on the one that serves. Refusals go back as values.
+"""
+
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import grpc
+
+from server import grpc_errors, reflection
+from server.errors import RequestError
+from server.grpcio_transport import router, tensors
+from server.grpcio_transport.pipeline import MODEL_INFER
+from server.grpcio_transport.tensors import Form
+from server.guard import Guard
+from server.health import SERVICE as HEALTH
+from server.health import Health
+from server.observed import Observers, TracedCall
+from server.routing import RoutingTable
+from server.security import Security
+from server.service import Call
+from server.tls import names_in
+
+Metadata: TypeAlias = list[tuple[str, bytes]]
+Refusal: TypeAlias = tuple[int, str, str, float | None]
+"""Number of the gRPC status, reason, text, and in how many seconds to try again."""
+
+
+class _Caller(NamedTuple):
+    """See `server.guard.Caller`."""
+
+    metadata: Sequence[tuple[str, str | bytes]]
+    peer: str
+    peer_names: Sequence[str]
+
+
+class Functions:
+    """`table` is what is served now."""
+
+    def __init__(self, calls: Mapping[str, Call], security: Security, observers: Observers) -> None:
+        # Health is answered by Rust; only what it cannot make sense of comes here, to be refused.
+        health = Health().check
+        self._calls = {**calls, f"/{HEALTH}/Check": health, f"/{HEALTH}/Watch": health, reflection.PATH: reflection.answering()}
+        self._guard = Guard(security)
+        self._observers = observers
+        self.table = RoutingTable()
+
+    def call(self, path: str, message: bytes, metadata: Metadata, peer: str, names: Sequence[str]) -> bytes | Refusal:
+        """Answer a call that is no inference."""
+        call = self._calls.get(path)
+        if call is None:
+            return grpc.StatusCode.UNIMPLEMENTED.value[0], "", f"no method {path[:100]}", None
+        try:
+            self._guard.check_call(path, message, _Caller(_texts(metadata), peer, names))
+            return call(message)
+        except RequestError as error:
+            if path == reflection.PATH:  # a stream, which goes on
+                return reflection.refusal(_refusal(error)[0], str(error))
+            return _refusal(error)
+
+    def explain(self, message: bytes) -> Refusal:
+        """Why the reference refuses an inference that Rust cannot read, route or fit."""
+        try:
+            request = tensors.decode(message)
+            version = router.pick(self.table, request.model, request.label, request.parameters.routing_key or request.id).version
+            Form(version.model, version.number, version.signature, batchable=version.batchable).rows(request)
+        except RequestError as error:
+            return _refusal(error)
+        raise ValueError("the native decoder refuses what the reference takes")
+
+    def authenticate(self, model: str, metadata: Metadata, peer: str, names: Sequence[str]) -> tuple[str, float, float] | Refusal:
+        """Who sends an inference for `model`: name, rate and burst in rows, 0 for none."""
+        caller = _Caller(_texts(metadata), peer, names)
+        try:
+            principal = self._guard.principal(MODEL_INFER, caller)
+            self._guard.check(principal, MODEL_INFER, model, caller)
+        except RequestError as error:
+            return _refusal(error)
+        return principal.name, principal.rate or 0.0, principal.burst or 0.0
+
+    def admit(self, path: str, metadata: Metadata, peer: str, names: Sequence[str]) -> Refusal | None:
+        """Whether a stream may begin."""
+        try:
+            self._guard.check_stream(path, _Caller(_texts(metadata), peer, names))
+        except RequestError as error:
+            return _refusal(error)
+        return None
+
+    def traced(
+        self, metadata: Metadata, model: str, version: int, arm: str, code: str, rows: int, seconds: Sequence[float], batch_rows: int
+    ) -> None:
+        """Tell of an inference that is over: `seconds` are how long ago it began, and how long it took, waited and ran."""
+        if self._observers.call is None:
+            return
+        ago, took, queued, ran = seconds
+        began = time.perf_counter() - ago
+        call = TracedCall(model, version, arm, code, rows, began, began + took, batch_rows=batch_rows)
+        if batch_rows:
+            # What is left of the whole was spent on decoding before it, and on encoding after it.
+            waited = began + max(0.0, took - queued - ran) / 2
+            times = (waited, waited + queued, waited + queued + ran)
+            call = TracedCall(model, version, arm, code, rows, began, began + took, *times, batch_rows)
+        self._observers.call(_texts(metadata), call)
+
+
+def names_of(certificate: bytes) -> Sequence[str]:
+    """The names in the certificate, in DER, that a peer was verified by."""
+    return names_in(ssl.DER_cert_to_PEM_cert(certificate).encode())
+
+
+def _texts(metadata: Metadata) -> list[tuple[str, str | bytes]]:
+    return [(key, value if key.endswith("-bin") else value.decode("ascii", "replace")) for key, value in metadata]
+
+
+def _refusal(error: RequestError) -> Refusal:
+    return grpc_errors.STATUS[type(error)].value[0], error.reason, str(error), error.retry_seconds

@@ -1,0 +1,219 @@
+//! What is seen of a connection beside its calls: when something came last, how many calls are open, and pings without end.
+//!
+//! `h2` answers pings by itself and says nothing of them, so the frames are looked at on their way in ("HTTP/2", RFC 9113, section 4.1).
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
+
+const PREFACE: usize = 24;
+const FRAME_HEAD: usize = 9;
+const PING: u8 = 6;
+const ACKNOWLEDGEMENT: u8 = 1;
+/// Pings that may come too soon, without anything else between them. The same as gRPC's C core.
+const MOST_STRIKES: u32 = 2;
+/// An answer to a ping has 17 bytes; whoever gets more may well ask how long it took.
+const SMALL_WRITE: usize = 64;
+
+/// Shared by the connection and its calls, on one thread.
+pub struct Activity {
+    min_ping_interval: Duration,
+    last_read: Cell<Instant>,
+    last_ping: Cell<Option<Instant>>,
+    strikes: Cell<u32>,
+    too_many: Notify,
+    calls: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+impl Activity {
+    pub fn new(min_ping_interval: Duration) -> Rc<Self> {
+        let now = Instant::now();
+        Rc::new(Activity {
+            min_ping_interval,
+            last_read: Cell::new(now),
+            last_ping: Cell::new(None),
+            strikes: Cell::new(0),
+            too_many: Notify::new(),
+            calls: Cell::new(0),
+            idle_since: Cell::new(now),
+        })
+    }
+
+    /// Return once the client pings more often than it may.
+    pub async fn too_many_pings(&self) {
+        self.too_many.notified().await;
+    }
+
+    /// Return once there was no call for so long.
+    pub async fn idle(&self, most: Option<Duration>) {
+        let Some(most) = most else { return std::future::pending().await };
+        loop {
+            let due = if self.calls.get() == 0 { self.idle_since.get() + most } else { Instant::now() + most };
+            if due <= Instant::now() {
+                return;
+            }
+            sleep_until(due.into()).await;
+        }
+    }
+
+    /// Return once nothing has come for so long.
+    pub async fn silent(&self, most: Duration) {
+        loop {
+            let due = self.last_read.get() + most;
+            if due <= Instant::now() {
+                return;
+            }
+            sleep_until(due.into()).await;
+        }
+    }
+
+    /// A call is open until what is returned is dropped.
+    pub fn call(self: &Rc<Self>) -> OpenCall {
+        self.calls.set(self.calls.get() + 1);
+        OpenCall(self.clone())
+    }
+
+    fn ping(&self, now: Instant) {
+        let too_soon = self.last_ping.replace(Some(now)).is_some_and(|last| now.duration_since(last) < self.min_ping_interval);
+        if too_soon {
+            self.strikes.set(self.strikes.get() + 1);
+            if self.strikes.get() > MOST_STRIKES {
+                self.too_many.notify_one();
+            }
+        }
+    }
+}
+
+pub struct OpenCall(Rc<Activity>);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.calls.set(self.0.calls.get() - 1);
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// A socket whose frames are looked at.
+pub struct Watched<S> {
+    socket: S,
+    activity: Rc<Activity>,
+    /// Bytes until the next frame begins.
+    skip: usize,
+    head: [u8; FRAME_HEAD],
+    filled: usize,
+}
+
+impl<S> Watched<S> {
+    pub fn new(socket: S, activity: Rc<Activity>) -> Self {
+        Watched { socket, activity, skip: PREFACE, head: [0; FRAME_HEAD], filled: 0 }
+    }
+
+    fn look(&mut self, mut data: &[u8]) {
+        let now = Instant::now();
+        self.activity.last_read.set(now);
+        while !data.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(data.len());
+                self.skip -= skipped;
+                data = &data[skipped..];
+                continue;
+            }
+            let taken = (FRAME_HEAD - self.filled).min(data.len());
+            self.head[self.filled..self.filled + taken].copy_from_slice(&data[..taken]);
+            self.filled += taken;
+            data = &data[taken..];
+            if self.filled == FRAME_HEAD {
+                self.filled = 0;
+                self.skip = usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2]);
+                match (self.head[3], self.head[4] & ACKNOWLEDGEMENT) {
+                    (PING, 0) => self.activity.ping(now),
+                    (PING, _) => {}
+                    // Whoever says something else as well may ping.
+                    _ => self.activity.strikes.set(0),
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if let Poll::Ready(Ok(())) = read {
+            self.look(&buffer.filled()[before..]);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if data.len() > SMALL_WRITE {
+            self.activity.strikes.set(0);
+        }
+        Pin::new(&mut self.socket).poll_write(context, data)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.activity.strikes.set(0);
+        Pin::new(&mut self.socket).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 0], payload].concat()
+    }
+
+    #[test]
+    fn pings_are_found_however_the_bytes_are_cut() {
+        let mut data = vec![b'x'; PREFACE];
+        for _ in 0..4 {
+            data.extend(frame(PING, 0, b"12345678"));
+            data.extend(frame(PING, ACKNOWLEDGEMENT, b"12345678"));
+        }
+        for size in 1..data.len() {
+            let activity = Activity::new(Duration::from_secs(10));
+            let mut watched = Watched::new((), activity.clone());
+            data.chunks(size).for_each(|part| watched.look(part));
+            assert_eq!(activity.strikes.get(), 3, "in parts of {size}");
+        }
+    }
+
+    #[test]
+    fn pings_between_other_frames_are_no_strikes() {
+        let activity = Activity::new(Duration::from_secs(10));
+        let mut watched = Watched::new((), activity.clone());
+        watched.look(&[b'x'; PREFACE]);
+        for _ in 0..10 {
+            watched.look(&frame(PING, 0, b"12345678"));
+            watched.look(&frame(0, 0, b"data"));
+        }
+        assert_eq!(activity.strikes.get(), 0);
+    }
+}

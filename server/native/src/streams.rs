@@ -1,0 +1,135 @@
+//! Calls of many messages: inferences in a stream, reflection, and watching health. One message of each is `pipeline`'s or Python's.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_local;
+
+use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
+use crate::pipeline::Pipeline;
+use crate::status::Status;
+use crate::wire;
+
+/// Requests of one stream that may be unanswered; then no more is read from it, and HTTP/2 holds the caller back.
+const WINDOW: usize = 64;
+
+type Answer = Option<Result<Bytes, Status>>;
+
+/// `ModelStreamInfer`: answers come in the order of the requests, and a refusal does not end the stream.
+pub async fn infer(pipeline: Rc<Pipeline>, head: Head, peer: Arc<Peer>, messages: Messages, mut answers: Answers) -> Result<(), Gone> {
+    let (ended, is_over) = watch::channel(());
+    let (unanswered, mut next) = mpsc::channel::<oneshot::Receiver<Answer>>(WINDOW);
+    let reading = spawn_local(read(pipeline, Rc::new(head), peer, messages, unanswered, is_over));
+    loop {
+        let answer = tokio::select! {
+            () = answers.gone() => None,
+            answer = next.recv() => match answer {
+                Some(answer) => Some(answer),
+                None => break,
+            },
+        };
+        let Some(answer) = answer else {
+            drop(ended);
+            return Err(Gone);
+        };
+        let answer = tokio::select! {
+            () = answers.gone() => None,
+            answer = answer => answer.unwrap_or(None),
+        };
+        match answer {
+            // Whatever else it has asked for is given up with it, as `ended` goes.
+            None => return Err(Gone),
+            Some(answer) => answers.send(&wrapped(answer)).await?,
+        }
+    }
+    match reading.await {
+        Ok(Ok(())) => answers.finish(),
+        Ok(Err(Refused::With(status))) => {
+            answers.refuse(&status);
+            Ok(())
+        }
+        _ => Err(Gone),
+    }
+}
+
+async fn read(
+    pipeline: Rc<Pipeline>,
+    head: Rc<Head>,
+    peer: Arc<Peer>,
+    mut messages: Messages,
+    unanswered: mpsc::Sender<oneshot::Receiver<Answer>>,
+    is_over: watch::Receiver<()>,
+) -> Result<(), Refused> {
+    loop {
+        // Room for the answer first: what is not read, the caller keeps.
+        let Ok(place) = unanswered.reserve().await else { return Err(Refused::Gone) };
+        let Some(message) = messages.next().await? else { return Ok(()) };
+        let (tell, told) = oneshot::channel();
+        place.send(told);
+        let (pipeline, head, peer, mut is_over) = (pipeline.clone(), head.clone(), peer.clone(), is_over.clone());
+        spawn_local(async move {
+            // Nothing is ever sent: it changes when its sender is gone.
+            let gone = async { while is_over.changed().await.is_ok() {} };
+            let _ = tell.send(pipeline.infer(&head, &peer, message, gone).await);
+        });
+    }
+}
+
+/// A `ModelStreamInferResponse`.
+fn wrapped(answer: Result<Bytes, Status>) -> BytesMut {
+    let mut response = BytesMut::new();
+    match answer {
+        Ok(answer) => wire::put_bytes(&mut response, 2, &answer),
+        Err(status) => wire::put_bytes(&mut response, 1, format!("[{}] {}", status.name, status.text).as_bytes()),
+    }
+    response
+}
+
+/// A stream whose messages Python answers, one after the other.
+pub async fn asked_of_python(
+    pipeline: Rc<Pipeline>,
+    head: Head,
+    peer: Arc<Peer>,
+    mut messages: Messages,
+    mut answers: Answers,
+) -> Result<(), Gone> {
+    loop {
+        let message = tokio::select! {
+            () = answers.gone() => return Err(Gone),
+            message = messages.next() => message,
+        };
+        let answer = match message {
+            Ok(None) => return answers.finish(),
+            Ok(Some(message)) => pipeline.ask(&head, peer.clone(), message).await,
+            Err(Refused::With(status)) => Err(status),
+            Err(Refused::Gone) => return Err(Gone),
+        };
+        match answer {
+            Ok(answer) => answers.send(&answer).await?,
+            Err(status) => {
+                answers.refuse(&status);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Health's `Watch`: one answer now, and one at each change.
+pub async fn watch_health(pipeline: Rc<Pipeline>, head: Head, peer: Arc<Peer>, message: Bytes, mut answers: Answers) -> Result<(), Gone> {
+    let Ok(mut watched) = pipeline.shared.health.watch(message.clone()) else {
+        if let Err(status) = pipeline.ask(&head, peer, message).await {
+            answers.refuse(&status);
+        }
+        return Ok(());
+    };
+    loop {
+        let answer = tokio::select! {
+            () = answers.gone() => None,
+            answer = watched.next() => answer,
+        };
+        let Some(answer) = answer else { return Err(Gone) };
+        answers.send(&answer).await?;
+    }
+}

@@ -1,0 +1,312 @@
+//! Listens, and carries calls over HTTP/2: each connection is a task, each call another, all on one thread.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::{self, SendResponse};
+use h2::{Ping, PingPong, Reason, RecvStream};
+use http::{Method, Request, Response, StatusCode};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::activity::{Activity, OpenCall, Watched};
+use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
+use crate::pipeline::{Pipeline, passed};
+use crate::shared::Shared;
+use crate::status::{self, Status};
+use crate::streams;
+
+const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+const REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+const BACKLOG: i32 = 1024;
+/// Bytes that one call, and one connection, may have sent without being read.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Headers of more end the connection; between the limit of the settings and this, the call has a status.
+const LARGEST_HEADERS: u32 = 256 << 10;
+const HANDSHAKE: Duration = Duration::from_secs(20);
+
+/// The limits of connections.
+#[derive(Clone)]
+pub struct Limits {
+    pub max_streams: u32,
+    pub max_metadata_bytes: u32,
+    pub connection_age: Option<Duration>,
+    pub age_grace: Duration,
+    pub connection_idle: Option<Duration>,
+    pub keepalive_time: Duration,
+    pub keepalive_timeout: Duration,
+    pub min_ping_interval: Duration,
+}
+
+/// How far the end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Serving,
+    /// No new connection, and no new call on those there are.
+    Leaving,
+    Stopped,
+}
+
+/// A listening socket; with `shared`, other processes may listen on the same port.
+pub fn listen(address: SocketAddr, shared: bool) -> std::io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Serve until the phase is `Stopped`. Takes the thread it is called on.
+pub fn run(listener: StdListener, shared: Arc<Shared>, limits: Limits, phase: watch::Receiver<Phase>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(CONTROL_THREADS).build()?;
+    let pipeline = Rc::new(Pipeline::new(shared));
+    LocalSet::new().block_on(&runtime, async move {
+        let listener = TcpListener::from_std(listener)?;
+        accept(listener, pipeline, limits, phase).await;
+        Ok(())
+    })
+}
+
+/// Threads for what is no inference.
+const CONTROL_THREADS: usize = 4;
+
+async fn accept(listener: TcpListener, pipeline: Rc<Pipeline>, limits: Limits, mut phase: watch::Receiver<Phase>) {
+    let mut listener = Some(listener);
+    loop {
+        let arrived = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            arrived = arrived => match arrived {
+                Ok((socket, peer)) => {
+                    spawn_local(connection(socket, peer, pipeline.clone(), limits.clone(), phase.clone()));
+                }
+                // Out of file descriptors, say: those who wait are asked again soon.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            changed = phase.changed() => {
+                listener = None;
+                if changed.is_err() || *phase.borrow() == Phase::Stopped {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(socket: TcpStream, address: SocketAddr, pipeline: Rc<Pipeline>, limits: Limits, phase: watch::Receiver<Phase>) {
+    // What is sent is whole answers: waiting to send more at once would only delay them.
+    let _ = socket.set_nodelay(true);
+    let address: Arc<str> = if address.is_ipv4() { format!("ipv4:{address}") } else { format!("ipv6:{address}") }.into();
+    match pipeline.shared.tls.acceptor() {
+        None => serve(socket, Peer { address, names: Vec::new() }, pipeline, limits, phase).await,
+        Some(acceptor) => {
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await else { return };
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
+            let names = names(&pipeline, shown).await;
+            serve(stream, Peer { address, names }, pipeline, limits, phase).await;
+        }
+    }
+}
+
+async fn names(pipeline: &Rc<Pipeline>, certificate: Option<Vec<u8>>) -> Vec<String> {
+    let Some(certificate) = certificate else { return Vec::new() };
+    let shared = pipeline.shared.clone();
+    tokio::task::spawn_blocking(move || shared.functions.names(&certificate)).await.unwrap_or_default()
+}
+
+async fn serve(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    pipeline: Rc<Pipeline>,
+    limits: Limits,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let activity = Activity::new(limits.min_ping_interval);
+    let handshake = server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(limits.max_metadata_bytes.max(LARGEST_HEADERS))
+        .handshake::<_, Bytes>(Watched::new(socket, activity.clone()));
+    let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
+    let Some(pings) = connection.ping_pong() else { return };
+    let peer = Arc::new(peer);
+    let mut age = Box::pin(after(limits.connection_age));
+    let mut dead = Box::pin(dead(pings, activity.clone(), limits.keepalive_time, limits.keepalive_timeout));
+    let mut idle = Box::pin(activity.idle(limits.connection_idle));
+    let mut sent_away = false;
+    let mut leaving = *phase.borrow() != Phase::Serving;
+    if leaving {
+        connection.graceful_shutdown();
+    }
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    spawn_local(call(request, respond, peer.clone(), pipeline.clone(), activity.call()));
+                }
+                Some(Err(_)) | None => return,
+            },
+            () = activity.too_many_pings(), if !sent_away => {
+                sent_away = true;
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
+            () = &mut dead => return,
+            () = &mut idle, if !leaving => {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            () = &mut age => {
+                if leaving {
+                    return;
+                }
+                leaving = true;
+                connection.graceful_shutdown();
+                age = Box::pin(after(Some(limits.age_grace)));
+            }
+            changed = phase.changed() => {
+                if changed.is_err() || *phase.borrow() == Phase::Stopped {
+                    return;
+                }
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Return once the client has said nothing for `time`, and gives no sign within `timeout` when it is asked for one.
+async fn dead(mut pings: PingPong, activity: Rc<Activity>, time: Duration, timeout: Duration) {
+    loop {
+        activity.silent(time).await;
+        match tokio::time::timeout(timeout, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // Asked already, or the connection ends: that is for others to see.
+            Ok(Err(_)) => tokio::time::sleep(timeout).await,
+            Err(_) => return,
+        }
+    }
+}
+
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn call(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, peer: Arc<Peer>, pipeline: Rc<Pipeline>, _open: OpenCall) {
+    if let Some(code) = no_grpc(&request) {
+        let mut response = Response::new(());
+        *response.status_mut() = code;
+        let _ = respond.send_response(response, true);
+        return;
+    }
+    let head = Head::new(&request);
+    if size_of_headers(&head) > pipeline.shared.options.max_metadata_bytes {
+        let text = format!("received metadata size exceeds limit ({} bytes)", pipeline.shared.options.max_metadata_bytes);
+        return Answers::new(respond).refuse(&Status::plain(status::RESOURCE_EXHAUSTED, &text));
+    }
+    let messages = Messages::new(request.into_body(), &head.headers, pipeline.shared.options.max_message_bytes);
+    let answers = Answers::new(respond);
+    let is_stream = matches!(head.path.as_str(), MODEL_STREAM_INFER | REFLECTION);
+    if is_stream && let Err(status) = pipeline.may_begin(&head, peer.clone()).await {
+        return answers.refuse(&status);
+    }
+    // Whoever is not there any more needs no answer.
+    let _ = match head.path.as_str() {
+        MODEL_STREAM_INFER => streams::infer(pipeline, head, peer, messages, answers).await,
+        REFLECTION => streams::asked_of_python(pipeline, head, peer, messages, answers).await,
+        _ => unary(pipeline, head, peer, messages, answers).await,
+    };
+}
+
+async fn unary(pipeline: Rc<Pipeline>, head: Head, peer: Arc<Peer>, mut messages: Messages, answers: Answers) -> Result<(), Gone> {
+    if head.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        answers.refuse(&late(&pipeline, &head));
+        return Ok(());
+    }
+    let message = tokio::select! {
+        biased;
+        () = passed(head.deadline) => Err(Refused::With(late(&pipeline, &head))),
+        message = messages.next() => message,
+    };
+    let status = match message {
+        Ok(Some(message)) => {
+            return match head.path.as_str() {
+                MODEL_INFER => infer(&pipeline, &head, &peer, message, answers).await,
+                HEALTH_CHECK => check_health(&pipeline, &head, peer, message, answers).await,
+                HEALTH_WATCH => streams::watch_health(pipeline, head, peer, message, answers).await,
+                _ => answer(answers, pipeline.ask(&head, peer, message).await).await,
+            };
+        }
+        Ok(None) => Status::plain(status::UNIMPLEMENTED, "the call takes exactly one request message"),
+        Err(Refused::With(status)) => status,
+        Err(Refused::Gone) => return Err(Gone),
+    };
+    answers.refuse(&status);
+    Ok(())
+}
+
+/// As HTTP/2 counts them (RFC 9113, section 6.5.2).
+fn size_of_headers(head: &Head) -> usize {
+    head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
+fn no_grpc(request: &Request<RecvStream>) -> Option<StatusCode> {
+    let kind = request.headers().get("content-type").map_or(&b""[..], |value| value.as_bytes());
+    if request.method() != Method::POST {
+        Some(StatusCode::METHOD_NOT_ALLOWED)
+    } else if !kind.starts_with(b"application/grpc") {
+        Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    } else {
+        None
+    }
+}
+
+fn late(pipeline: &Rc<Pipeline>, head: &Head) -> Status {
+    if head.path == MODEL_INFER { pipeline.late(head) } else { Status::plain(status::DEADLINE_EXCEEDED, "") }
+}
+
+async fn infer(pipeline: &Rc<Pipeline>, head: &Head, peer: &Arc<Peer>, message: Bytes, mut answers: Answers) -> Result<(), Gone> {
+    let answered = pipeline.infer(head, peer, message, answers.gone()).await;
+    answer(answers, answered.ok_or(Gone)?).await
+}
+
+async fn check_health(pipeline: &Rc<Pipeline>, head: &Head, peer: Arc<Peer>, message: Bytes, answers: Answers) -> Result<(), Gone> {
+    let found = match pipeline.shared.health.check(message.clone()) {
+        Ok(Some(status)) => Ok(status),
+        // Why not is said in Python.
+        Ok(None) | Err(_) => pipeline.ask(head, peer, message).await,
+    };
+    answer(answers, found).await
+}
+
+async fn answer(mut answers: Answers, found: Result<Bytes, Status>) -> Result<(), Gone> {
+    match found {
+        Ok(found) => {
+            answers.send(&found).await?;
+            answers.finish()
+        }
+        Err(status) => {
+            answers.refuse(&status);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,171 @@
+"""The `Transport` of the Rust extension: starts it, installs what is loaded, drains it, reads its counts."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import tidegate_native
+
+from registry.bundle import TensorSpec
+from registry.names import PRODUCTION
+from server.clock import steady_clock
+from server.counts import ROWS, SECONDS, Counters, Histogram, VersionCounts
+from server.errors import SettingsError
+from server.grpcio_transport.drift import DriftCounters
+from server.loaded_version import LoadedVersion
+from server.native.functions import Functions, names_of
+from server.native.runs import Runs
+from server.observed import Observers
+from server.routing import RoutingTable, ServedModel
+from server.security import Security
+from server.service import Call
+from server.settings import Settings
+
+STOP_SECONDS = 30.0
+"""How long requests in flight may take to end once the daemon stops."""
+CLOSE_SECONDS = 1.0
+"""How long answers already given may take to leave."""
+FOLD_SECONDS = 0.25
+
+_Spec: TypeAlias = tuple[str, str, Sequence[int]]
+"""Name, datatype and shape of a tensor."""
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A loaded version, as Rust reads it: see `src/server.rs`."""
+
+    model: str
+    number: int
+    digest: str
+    inputs: Sequence[_Spec]
+    outputs: Sequence[_Spec]
+    batchable: bool
+    always: Sequence[str]
+    run: Callable[..., Any]
+    tell: Callable[..., Any] | None
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model as it is served, as Rust reads it."""
+
+    name: str
+    labels: Mapping[str, int]
+    canaries: Sequence[tuple[int, int]]
+    shadows: Sequence[int]
+    ready: bool
+
+
+class NativeTransport:
+    """See `server.transport.Transport`."""
+
+    def __init__(self, settings: Settings, calls: Mapping[str, Call], security: Security, observers: Observers) -> None:
+        self._settings = settings
+        self._security = security
+        self._log = observers.batch
+        self._functions = Functions(calls, security, observers)
+        self._drift = DriftCounters(steady_clock())
+        self._loaded: Mapping[tuple[str, int, str], _Version] = {}
+        self._stopped = threading.Event()
+        self._server = tidegate_native.Server(
+            settings,
+            call=self._functions.call,
+            explain=self._functions.explain,
+            authenticate=self._functions.authenticate,
+            admit=self._functions.admit,
+            names=names_of,
+            observe=self._functions.traced if observers.call else None,
+            authenticated=security.access.required,
+            process=secrets.token_hex(8),
+            seconds=SECONDS,
+            rows=ROWS,
+        )
+        self._renew()
+        security.on_renewal(self._renew)
+
+    def start(self) -> str:
+        """See `Transport.start`."""
+        host, _, _ = self._settings.grpc_address.rpartition(":")
+        try:
+            port = self._server.start(self._settings.grpc_address, self._settings.replicas > 1)
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {self._settings.grpc_address}: is it taken? Choose another with --grpc-address"
+            ) from error
+        threading.Thread(target=self._fold, name="fold", daemon=True).start()
+        return f"{host}:{port}"
+
+    def install(self, table: RoutingTable) -> None:
+        """See `Transport.install`."""
+        before = self._loaded
+        loaded = {(version.model, version.number, version.digest): version for version in table.loaded}
+        self._loaded = {key: before[key] if key in before else self._version(version) for key, version in loaded.items()}
+        self._functions.table = table
+        models = [_model(name, served) for name, served in table.models.items()]
+        self._server.install(list(self._loaded.values()), models, table.complete)
+        for key in {(model, number) for model, number, _ in before} - {version.key for version in table.loaded}:
+            self._drift.end(key)
+
+    def drain(self, seconds: float) -> None:
+        """See `Transport.drain`."""
+        self._server.leave()
+        time.sleep(seconds)
+        self._server.close()
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._server.in_flight and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self._server.hang_up()
+        time.sleep(CLOSE_SECONDS)
+        self._server.stop()
+        self._stopped.set()
+
+    def counters(self) -> Counters:
+        """See `Transport.counters`."""
+        counts = self._server.counts()
+        requests = {
+            (model, str(number), arm, code): seen for (model, number), version in counts.versions.items() for arm, code, seen in version[0]
+        }
+        requests |= {("", "", "", code): seen for code, seen in counts.unrouted.items()}
+        versions = {key: _version_counts(*version[1:]) for key, version in counts.versions.items()}
+        drift = {key: counter.counts() for key, counter in self._drift.loaded.items()}
+        return Counters(requests, counts.rejected, versions, counts.queue_rows, drift, counts.in_flight)
+
+    def _renew(self) -> None:
+        material = self._security.tls
+        if material is not None:
+            self._server.renew_tls(material.chain, material.key, material.client_ca)
+
+    def _fold(self) -> None:
+        while not self._stopped.wait(FOLD_SECONDS):
+            self._drift.fold()
+
+    def _version(self, version: LoadedVersion) -> _Version:
+        drift = self._drift.begin(version)
+        runs = Runs(version, drift, self._log)
+        inputs, outputs = _specs(version.signature.inputs), _specs(version.signature.outputs)
+        always = drift.outputs if drift else ()
+        tell = runs.tell if runs.is_told else None
+        return _Version(version.model, version.number, version.digest, inputs, outputs, version.batchable, always, runs.run, tell)
+
+
+def _specs(specs: Sequence[TensorSpec]) -> list[_Spec]:
+    return [(spec.name, spec.datatype, spec.shape) for spec in specs]
+
+
+def _model(name: str, served: ServedModel) -> _Model:
+    labels = {str(number): number for number in served.versions} | dict(served.stages)
+    stable = served.stages.get(PRODUCTION)
+    canaries = [(number, served.split[number]) for number in sorted(served.split) if number != stable]
+    return _Model(name, labels, canaries, served.shadows, served.ready)
+
+
+def _version_counts(histograms: Sequence[tuple[Sequence[int], float]], failed_seconds: float, last_answer: float) -> VersionCounts:
+    bounds = (SECONDS, SECONDS, SECONDS, ROWS)
+    request, queue, compute, rows = (
+        Histogram(bound, tuple(counts), total) for bound, (counts, total) in zip(bounds, histograms, strict=True)
+    )
+    return VersionCounts(request, queue, compute, rows, failed_seconds, last_answer)
