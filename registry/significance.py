@@ -32,6 +32,16 @@ def p_distance(distance: Shares, observed: Counts, reference: Counts) -> Shares:
     return np.asarray(_special().kolmogorov(np.sqrt(effective_rows(observed, reference)) * distance))
 
 
+def critical_chi2(freedom: int, p: float) -> float:
+    """The value that chi2 of `freedom` degrees exceeds with probability `p`."""
+    return float(_special().chdtri(freedom, p))
+
+
+def critical_distance(p: float) -> float:
+    """The value that a Kolmogorov-Smirnov distance, times the root of the effective rows, exceeds with probability `p` in the limit."""
+    return float(_special().kolmogi(p))
+
+
 def benjamini_hochberg(p: Shares) -> Shares:
     """Adjusted p-values [n]: rejecting those below a rate keeps the expected share of false rejections below it."""
     order = np.argsort(p)[::-1]

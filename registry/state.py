@@ -45,6 +45,11 @@ class ModelState:
         """The version in the production stage: the stable one of the present route."""
         return self.route.stable if self.route else None
 
+    @property
+    def answering(self) -> tuple[int, ...]:
+        """The versions that answer production traffic: the stable one and its canaries."""
+        return tuple(self.route.target.split) if self.route else ()
+
     def stage_of(self, version: int) -> str:
         """The stage of a version: `production`, `staging` or an empty string."""
         if version == self.production:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.daemons import wait_until
-from tests.prometheus import ROOT, found
+from tests.prometheus import ROOT, found, is_ready
 
 CONFIGURATION = ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
 _STOP_SECONDS = 20.0
@@ -58,7 +58,7 @@ def alertmanager(folder: Path, text: str) -> Iterator[Alertmanager]:
     with (folder / "alertmanager.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen([_program(folder), *flags], stdout=log, stderr=log, cwd=_unpacked(TEMPLATES))
     try:
-        wait_until(lambda: _ready(address), f"Alertmanager is not ready, see {folder / 'alertmanager.log'}")
+        wait_until(lambda: is_ready(address), f"Alertmanager is not ready, see {folder / 'alertmanager.log'}")
         yield Alertmanager(address)
     finally:
         process.terminate()
@@ -81,11 +81,3 @@ def _program(folder: Path) -> str:
     copy.write_bytes(Path(program).read_bytes().replace(TEMPLATES.encode(), here))
     copy.chmod(0o700)
     return str(copy)
-
-
-def _ready(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{address}/-/ready", timeout=5) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False

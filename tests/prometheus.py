@@ -68,7 +68,7 @@ def prometheus(folder: Path, configuration: str) -> Iterator[Prometheus]:
     with (folder / "prometheus.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen([found("prometheus"), *flags], stdout=log, stderr=log)
     try:
-        wait_until(lambda: _ready(address), f"Prometheus is not ready, see {folder / 'prometheus.log'}")
+        wait_until(lambda: is_ready(address), f"Prometheus is not ready, see {folder / 'prometheus.log'}")
         yield Prometheus(f"http://{address}")
     finally:
         process.terminate()
@@ -87,7 +87,8 @@ def write_rules(folder: Path, hour: float) -> None:
         (folder / path.name).write_text(re.sub(r"interval: \w+", "interval: 1s", text), encoding="utf-8")
 
 
-def _ready(address: str) -> bool:
+def is_ready(address: str) -> bool:
+    """Whether a server of Prometheus' family says that it is."""
     try:
         with urllib.request.urlopen(f"http://{address}/-/ready", timeout=5) as response:
             return bool(response.status == 200)

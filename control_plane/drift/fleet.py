@@ -10,13 +10,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from control_plane.errors import DaemonsDisagreeError, ParameterError
+from control_plane.errors import DaemonsDisagreeError
 from registry import drift
 from registry.drift import FeatureDrift
-from registry.errors import VersionUnknownError
-from registry.names import PRODUCTION, STAGING
 from registry.profile import Counts, Profile
-from registry.state import ModelState
 from tidegate_client import Drift, TidegateError, UnavailableError
 from tidegate_client import FeatureDrift as FeatureCounts
 
@@ -76,23 +73,6 @@ class FleetDrift:
     def warned(self) -> tuple[str, ...]:
         """Names of the features worth a look."""
         return tuple(feature.name for feature in self.features if feature.warned)
-
-
-def wanted(state: ModelState, version: str) -> int:
-    """The number of the version that `version` means: a number or a stage, production if it is empty.
-
-    Raises:
-        ParameterError: if it is neither.
-        VersionUnknownError: if there is no such version.
-    """
-    if version in {"", PRODUCTION, STAGING}:
-        number = state.staging if version == STAGING else state.production
-        if number is None:
-            raise VersionUnknownError(f"no version of {state.model!r} is in {version or PRODUCTION}")
-        return number
-    if not (version.isascii() and version.isdigit() and len(version) < 10):  # noqa: PLR2004 -- no log is as long
-        raise ParameterError(f"version={version[:40]!r} is no version: write its number, {STAGING} or {PRODUCTION}")
-    return state.version(int(version)).number
 
 
 def together(model: str, version: int, profile: Profile, answers: Mapping[str, Drift | TidegateError]) -> FleetDrift:

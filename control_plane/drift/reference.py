@@ -74,8 +74,7 @@ class ReferenceCollector(Collector):
 
 def in_use(state: ModelState) -> list[int]:
     """The versions whose rows are counted, or soon may be: those that answer production traffic, canaries too, and the staged one."""
-    answering = state.route.target.split if state.route else ()
-    return sorted({*answering, *([state.staging] if state.staging is not None else [])})
+    return sorted({*state.answering, *([state.staging] if state.staging is not None else [])})
 
 
 def _families(read: Mapping[_Key, tuple[Series, ...]]) -> Iterator[Metric]:

@@ -5,9 +5,8 @@ therefore series of their own. Which versions are exposed is decided in `referen
 """
 
 from collections.abc import Iterator
-from functools import cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +15,7 @@ from registry.drift import SMOOTHING, merged
 from registry.drift_shown import chosen
 from registry.fields import integer, number, reading, record
 from registry.profile import Feature, NumericFeature, Profile
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from registry.significance import critical_chi2, critical_distance
 
 FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tidegate_drift_reference_rows": ("Rows of the reference", ()),
@@ -96,8 +93,7 @@ def _merged_shares(feature: Feature, rate: float) -> Iterator[Series]:
     counts = merged(feature, np.asarray(feature.reference, np.int64)) + SMOOTHING
     for place, share in enumerate(counts / counts.sum()):
         yield Series("tidegate_drift_reference_psi_share", (feature.name, names[place]), float(share))
-    critical = _special().chdtri(len(counts) - 1, rate / _tests(feature))
-    yield Series("tidegate_drift_reference_critical", (feature.name, "psi"), float(critical))
+    yield Series("tidegate_drift_reference_critical", (feature.name, "psi"), critical_chi2(len(counts) - 1, rate / _tests(feature)))
 
 
 def _distribution(feature: NumericFeature, rate: float) -> Iterator[Series]:
@@ -106,17 +102,9 @@ def _distribution(feature: NumericFeature, rate: float) -> Iterator[Series]:
     for name, count in zip(feature.bins[:-1], accumulate(present), strict=True):
         yield Series("tidegate_drift_reference_cdf", (feature.name, name), count / total)
     yield Series("tidegate_drift_reference_values", (feature.name,), total)
-    yield Series("tidegate_drift_reference_critical", (feature.name, "ks"), float(_special().kolmogi(rate / _tests(feature))))
+    yield Series("tidegate_drift_reference_critical", (feature.name, "ks"), critical_distance(rate / _tests(feature)))
 
 
 def _tests(feature: Feature) -> int:
     # Bonferroni over the tests of one feature, as `drift.evaluate`; over the features too, where Benjamini-Hochberg needs all p-values.
     return 3 if isinstance(feature, NumericFeature) else 2
-
-
-@cache
-def _special() -> "ModuleType":
-    # Takes a third of the control plane's start to import, and only a version with a profile needs it.
-    import scipy.special  # noqa: PLC0415
-
-    return scipy.special

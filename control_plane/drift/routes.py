@@ -10,6 +10,7 @@ from control_plane.drift import fleet
 from control_plane.drift.fleet import FleetDrift
 from control_plane.drift.schemas import DriftQuery, DriftView, drift_view
 from control_plane.inference.daemons import Daemons
+from control_plane.parameters import version_parameter
 from control_plane.registry_pool import LentRegistry
 from registry import bundle, profile
 from registry.profile import Profile
@@ -45,7 +46,7 @@ class _Reference:
 
 
 def _reference(registry: Registry, model: str, version: str) -> _Reference:
-    number = fleet.wanted(registry.state(model), version)
+    number = version_parameter(registry.state(model), version)
     return _Reference(number, profile.parse(registry.read(model, number, bundle.PROFILE)))
 
 

@@ -17,7 +17,6 @@ from control_plane.quality.span import span
 from control_plane.registry_pool import RegistryPool
 from registry.errors import RegistryError
 from registry.registry import Registry
-from registry.state import ModelState
 
 if TYPE_CHECKING:
     from control_plane.quality.assess import Quality
@@ -76,16 +75,11 @@ class QualityCollector(Collector):
     def _judged(self, registry: Registry) -> Iterator[tuple[tuple[str, int], "Quality"]]:
         for model in registry.models():
             try:
-                for version in _answering(registry.state(model)):
+                for version in registry.state(model).answering:
                     asked = span(datetime.now(UTC), self._mature)
                     yield (model, version), self._desk.assess(registry, model, str(version), asked)
             except (RegistryError, QualityError) as error:
                 _log.warning("quality left out", model=model, error=str(error))
-
-
-def _answering(state: ModelState) -> tuple[int, ...]:
-    """The versions that answer production traffic: the stable one and its canaries."""
-    return tuple(state.route.target.split) if state.route else ()
 
 
 def _families(found: Mapping[tuple[str, int], "Quality"]) -> Iterator[Metric]:

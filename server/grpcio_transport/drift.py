@@ -63,7 +63,7 @@ class DriftCounter:
 
     def observe(self, batch: Batch) -> None:
         """Remember the rows of a batch that drift is counted of; on the thread that serves, so nothing is computed here."""
-        seen = (batch.rows, *map(batch.inputs.__getitem__, self._inputs), *map(batch.outputs.__getitem__, self.outputs))
+        seen = self._seen(batch.rows, batch.inputs, batch.outputs)
         arm, alike, size = batch.pieces[0].waiting.arm, True, 0
         for piece in batch.pieces:
             waiting = piece.waiting
@@ -74,17 +74,13 @@ class DriftCounter:
         elif arm in self._pending:
             self._pending[arm].append(seen)
         # The size of a message has that of its texts, which the size of a tensor has not.
-        self._pending_bytes += size + batch.rows * self._output_bytes
-        if self._pending_bytes > MAX_PENDING_BYTES:
-            self.fold()
+        self._hold(size + batch.rows * self._output_bytes)
 
     def observe_runs(self, runs: Sequence[tuple[str, int]], inputs: Columns, outputs: Columns, size: int) -> None:
         """Remember rows of which the first so many are of the first arm, and so on; they and their texts take `size` bytes."""
         rows = sum(number for _, number in runs)
-        self._remember_apart(runs, (rows, *map(inputs.__getitem__, self._inputs), *map(outputs.__getitem__, self.outputs)))
-        self._pending_bytes += size
-        if self._pending_bytes > MAX_PENDING_BYTES:
-            self.fold()
+        self._remember_apart(runs, self._seen(rows, inputs, outputs))
+        self._hold(size)
 
     def fold(self) -> None:
         """Count all that is remembered, and end the windows whose time has come."""
@@ -100,6 +96,14 @@ class DriftCounter:
         self.fold()
         with self._lock:
             return DriftCounts(self._profile, self._windows, self._uncounted)
+
+    def _seen(self, rows: int, inputs: Columns, outputs: Columns) -> _Seen:
+        return (rows, *map(inputs.__getitem__, self._inputs), *map(outputs.__getitem__, self.outputs))
+
+    def _hold(self, size: int) -> None:
+        self._pending_bytes += size
+        if self._pending_bytes > MAX_PENDING_BYTES:
+            self.fold()
 
     def _remember_apart(self, runs: Sequence[tuple[str, int]], seen: _Seen) -> None:
         """Rows of several arms, each under its own; those of callers who named the version are of none."""

@@ -2,11 +2,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::requests::{Input, Request};
+use crate::requests::{Input, Request, TIMING};
 use crate::tensors::{Datatype, Tensor, texts};
 use crate::wire::{self, Malformed};
 
-const TIMING: &[u8] = b"tidegate_timing";
 /// Fields of an answer.
 const ID: u32 = 3;
 const PARAMETERS: u32 = 4;

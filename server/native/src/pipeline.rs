@@ -17,7 +17,7 @@ use crate::call::{Head, Peer};
 use crate::form::Fitted;
 use crate::lane::{Computed, Lane, Lost, Outcome, Submission};
 use crate::observers::Traced;
-use crate::python::{Metadata, Principal};
+use crate::python::{Functions, Metadata, Principal};
 use crate::queue::{SHADOW, Ticket};
 use crate::requests::{self, Request};
 use crate::router::{Arm, Choice};
@@ -240,26 +240,35 @@ impl Pipeline {
     }
 
     async fn explain(&self, data: Bytes) -> Status {
-        let shared = self.shared.clone();
-        let told = tokio::task::spawn_blocking(move || shared.functions.explain(&data)).await;
-        told.unwrap_or_else(|_| Status::plain(status::INTERNAL, "the daemon failed on this request; its log says how"))
+        self.on_python(move |functions| functions.explain(&data)).await.unwrap_or_else(Status::defect)
     }
 
     async fn principal(&self, head: &Head, peer: &Arc<Peer>, request: &Request) -> Result<Principal, Status> {
         if !self.shared.authenticated {
             return Ok(Principal::default());
         }
-        let (shared, metadata, peer) = (self.shared.clone(), metadata(head), peer.clone());
+        let (metadata, peer) = (metadata(head), peer.clone());
         let model = String::from_utf8_lossy(&request.model).into_owned();
-        let asked = tokio::task::spawn_blocking(move || shared.functions.authenticate(&model, metadata, &peer)).await;
-        asked.unwrap_or_else(|_| Err(Status::plain(status::INTERNAL, "the daemon failed on this request; its log says how")))
+        let asked = self.on_python(move |functions| functions.authenticate(&model, metadata, &peer)).await;
+        asked.unwrap_or_else(|| Err(Status::defect()))
+    }
+
+    /// What Python says, on a thread that may wait for it; `None` if that failed.
+    async fn on_python<T: Send + 'static>(&self, ask: impl FnOnce(&Functions) -> T + Send + 'static) -> Option<T> {
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || ask(&shared.functions)).await.ok()
     }
 
     /// Have Python answer a call that is no inference; nothing else waits for it.
     pub async fn ask(&self, head: &Head, peer: Arc<Peer>, message: Bytes) -> Result<Bytes, Status> {
-        let (shared, path, metadata) = (self.shared.clone(), head.path.clone(), metadata(head));
-        let called = tokio::task::spawn_blocking(move || shared.functions.call(&path, &message, metadata, &peer)).await;
-        called.unwrap_or_else(|_| Err(Status::plain(status::INTERNAL, "the daemon failed on this request; its log says how")))
+        let (path, metadata) = (head.path.clone(), metadata(head));
+        let called = self.on_python(move |functions| functions.call(&path, &message, metadata, &peer)).await;
+        called.unwrap_or_else(|| Err(Status::defect()))
+    }
+
+    /// The names in the certificate that a client was verified by.
+    pub async fn names(&self, certificate: Vec<u8>) -> Vec<String> {
+        self.on_python(move |functions| functions.names(&certificate)).await.unwrap_or_default()
     }
 
     /// Refuse an inference whose caller has given up before its message was there.
@@ -274,9 +283,9 @@ impl Pipeline {
         if !self.shared.authenticated {
             return Ok(());
         }
-        let (shared, path, metadata) = (self.shared.clone(), head.path.clone(), metadata(head));
-        let asked = tokio::task::spawn_blocking(move || shared.functions.admit(&path, metadata, &peer)).await;
-        asked.unwrap_or_else(|_| Err(Status::plain(status::INTERNAL, "the daemon failed on this request; its log says how")))
+        let (path, metadata) = (head.path.clone(), metadata(head));
+        let asked = self.on_python(move |functions| functions.admit(&path, metadata, &peer)).await;
+        asked.unwrap_or_else(|| Err(Status::defect()))
     }
 
     fn limit(&self, principal: &Principal, caller: &Arc<str>, rows: usize) -> Result<(), Status> {

@@ -8,7 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::call::Peer;
-use crate::status::{self, Status};
+use crate::status::Status;
 
 /// Metadata of a call, as Python takes it.
 pub type Metadata = Vec<(String, Vec<u8>)>;
@@ -86,7 +86,7 @@ impl Functions {
 fn told<T>(answer: Result<T, PyErr>) -> Result<T, Status> {
     answer.map_err(|error| {
         Python::attach(|py| error.print(py));
-        Status::plain(status::INTERNAL, "the daemon failed on this request; its log says how")
+        Status::defect()
     })
 }
 

@@ -5,7 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::tensors::{Datatype, count_texts};
 use crate::wire::{self, Malformed, Value};
 
-const TIMING: &[u8] = b"tidegate_timing";
+/// The parameter by which a caller asks for the timing of its answer, and that carries it.
+pub const TIMING: &[u8] = b"tidegate_timing";
 const ROUTING_KEY: &[u8] = b"tidegate_routing_key";
 const MAX_DIMENSIONS: usize = 32;
 /// Most that the other sizes of a tensor may be, multiplied, where one is zero: its rows are work, and take no bytes to ask for.

@@ -64,6 +64,11 @@ impl Status {
         Status { code, name: NAMES[code as usize % NAMES.len()], reason: reason.into(), text, details: status.freeze() }
     }
 
+    /// What a caller is told of a defect of ours.
+    pub fn defect() -> Self {
+        Status::plain(INTERNAL, "the daemon failed on this request; its log says how")
+    }
+
     /// A status without details, as gRPC's own are.
     pub fn plain(code: u32, text: &str) -> Self {
         Status { code, name: NAMES[code as usize % NAMES.len()], reason: String::new(), text: text.into(), details: Bytes::new() }

@@ -118,16 +118,13 @@ async fn connection(socket: TcpStream, address: SocketAddr, pipeline: Rc<Pipelin
         Some(acceptor) => {
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await else { return };
             let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
-            let names = names(&pipeline, shown).await;
+            let names = match shown {
+                Some(certificate) => pipeline.names(certificate).await,
+                None => Vec::new(),
+            };
             serve(stream, Peer { address, names }, pipeline, limits, phase).await;
         }
     }
-}
-
-async fn names(pipeline: &Rc<Pipeline>, certificate: Option<Vec<u8>>) -> Vec<String> {
-    let Some(certificate) = certificate else { return Vec::new() };
-    let shared = pipeline.shared.clone();
-    tokio::task::spawn_blocking(move || shared.functions.names(&certificate)).await.unwrap_or_default()
 }
 
 async fn serve(
