@@ -90,31 +90,30 @@ impl Form {
         names.iter().map(|name| self.outputs.iter().position(|spec| spec.name.as_bytes() == name).ok_or(Malformed)).collect()
     }
 
-    /// The `ModelInferResponse`: raw if the request was (or an output is FP16, which has no typed form), else typed.
+    /// Append the `ModelInferResponse`: raw if the request was (or an output is FP16, which has no typed form), else typed.
     ///
     /// `parts` are the tensors of each run the request was in, in the order of `computed`; `timing` is a parameter, if it was asked for.
-    pub fn encode(&self, id: &[u8], raw: bool, wanted: &[usize], parts: &[Vec<Tensor>], timing: Option<&str>) -> Bytes {
+    pub fn encode(&self, answer: &mut BytesMut, id: &[u8], raw: bool, wanted: &[usize], parts: &[Vec<Tensor>], timing: Option<&str>) {
         let raw = raw || wanted.iter().any(|place| self.outputs[*place].datatype == Datatype::Fp16);
         let size: usize = parts.iter().flatten().map(|tensor| tensor.data().len()).sum();
-        let mut answer = BytesMut::with_capacity(self.start.len() + id.len() + size + 64 * (1 + wanted.len()));
+        answer.reserve(self.start.len() + id.len() + size + 64 * (1 + wanted.len()));
         answer.put_slice(&self.start);
-        wire::put_bytes(&mut answer, ID, id);
+        wire::put_bytes(answer, ID, id);
         if let Some(timing) = timing {
-            put_timing(&mut answer, timing);
+            put_timing(answer, timing);
         }
         for (order, place) in wanted.iter().enumerate() {
             let output = self.output(*place, parts.iter().map(|part| &part[order]), raw);
-            wire::put_bytes(&mut answer, OUTPUTS, &output);
+            wire::put_bytes(answer, OUTPUTS, &output);
         }
         if raw {
             for order in 0..wanted.len() {
-                wire::put_head(&mut answer, RAW, parts.iter().map(|part| part[order].data().len()).sum());
+                wire::put_head(answer, RAW, parts.iter().map(|part| part[order].data().len()).sum());
                 for part in parts {
                     answer.put_slice(part[order].data());
                 }
             }
         }
-        answer.freeze()
     }
 
     fn output<'a>(&self, place: usize, parts: impl Iterator<Item = &'a Tensor> + Clone, raw: bool) -> BytesMut {
