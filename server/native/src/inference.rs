@@ -8,9 +8,13 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 
 use crate::activity::OpenCall;
+use crate::admission::Admitted;
 use crate::call::{Answers, Head, Peer, framed};
+use crate::form::Fitted;
+use crate::jobs::{Lost, Outcome, Part, Waiter};
 use crate::observers::Traced;
-use crate::pipeline::{Pipeline, metadata};
+use crate::pipeline::{Pipeline, expired, metadata};
+use crate::requests::Request;
 use crate::router::Choice;
 use crate::status::{self, Status};
 
@@ -59,67 +63,89 @@ pub struct Inference {
     pub peer: Arc<Peer>,
     pub data: Bytes,
     pub begun: Instant,
+    pub request: Request,
     /// Who answers it, once that is known.
     pub choice: Option<Choice>,
-    pub rows: usize,
-    pub ran: Timing,
+    /// As the version that answers takes it.
+    pub fitted: Option<Rc<Fitted>>,
+    /// What it holds of the bounds, once it waits.
+    pub admitted: Option<Admitted>,
+    timing: Timing,
     reply: Option<Reply>,
 }
 
 /// How the runs of a request went; `batch_rows` is 0 if there were none.
 #[derive(Clone, Copy, Default)]
-pub struct Timing {
-    pub queued: Duration,
-    pub ran: Duration,
-    pub batch_rows: usize,
+struct Timing {
+    queued: Duration,
+    ran: Duration,
+    batch_rows: usize,
 }
 
 impl Inference {
-    pub fn new(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, data: Bytes, reply: Reply) -> Self {
-        let begun = Instant::now();
-        Inference { pipeline, head, peer, data, begun, choice: None, rows: 0, ran: Timing::default(), reply: Some(reply) }
+    pub fn new(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, data: Bytes, begun: Instant, reply: Reply) -> Box<Self> {
+        Box::new(Inference {
+            pipeline,
+            head,
+            peer,
+            data,
+            begun,
+            request: Request::default(),
+            choice: None,
+            fitted: None,
+            admitted: None,
+            timing: Timing::default(),
+            reply: Some(reply),
+        })
     }
 
-    /// Whether nobody waits for it any more.
-    pub fn is_unwanted(&mut self) -> bool {
-        self.reply.as_mut().is_none_or(Reply::is_unwanted)
-    }
-
-    /// Answer with the message that `write` appends.
-    pub fn answer(&mut self, write: impl FnOnce(&mut BytesMut)) {
-        let Some(reply) = self.reply.take() else { return };
-        self.count(status::OK, "OK", self.rows);
-        reply.answer(write);
-    }
-
-    pub fn refuse(mut self, status: Status) {
-        self.end(status);
+    pub fn refuse(mut self: Box<Self>, status: Status) {
+        self.fail(status);
     }
 
     /// The caller went away.
-    pub fn leave(mut self) {
+    pub fn leave(mut self: Box<Self>) {
         self.reply = None;
-        self.count(status::CANCELLED, status::name(status::CANCELLED), self.rows);
+        self.count(status::CANCELLED, self.rows());
     }
 
-    fn end(&mut self, status: Status) {
-        let Some(reply) = self.reply.take() else { return };
-        let model = self.choice.as_ref().map_or("", |choice| choice.lane.model.as_str());
-        self.pipeline.shared.counters.rejected(model, &status.reason);
-        if self.choice.is_none() {
-            self.pipeline.shared.counters.unrouted(&status);
+    /// Its rows, once that is known.
+    pub fn rows(&self) -> usize {
+        self.fitted.as_ref().map_or(0, |fitted| fitted.rows)
+    }
+
+    fn answer(&mut self, parts: &[Part]) {
+        let (Some(reply), Some(choice), Some(fitted)) = (self.reply.take(), &self.choice, &self.fitted) else { return };
+        self.count(status::OK, self.rows());
+        let timing = self.request.parameters.timing.then(|| self.timing.written());
+        let Request { id, raw, .. } = &self.request;
+        reply.answer(|answer| choice.lane.form.encode(answer, id, *raw, &fitted.wanted, parts, timing.as_deref()));
+        for shadow in &choice.shadows {
+            self.pipeline.copy(shadow.clone(), id.clone(), self.data.clone());
         }
-        self.count(status.code, status.name, if self.ran.batch_rows > 0 { self.rows } else { 0 });
+    }
+
+    fn fail(&mut self, status: Status) {
+        let Some(reply) = self.reply.take() else { return };
+        let counters = &self.pipeline.shared.counters;
+        match &self.choice {
+            Some(choice) => counters.rejected(&choice.lane.model, &status.reason),
+            None => {
+                counters.rejected("", &status.reason);
+                counters.unrouted(&status);
+            }
+        }
+        self.count(status.code, if self.timing.batch_rows > 0 { self.rows() } else { 0 });
         reply.refuse(status);
     }
 
-    fn count(&self, code: u32, name: &'static str, rows: usize) {
+    fn count(&self, code: u32, rows: usize) {
         let took = self.begun.elapsed();
         if let Some(Choice { lane, arm, .. }) = &self.choice {
             lane.counters.answered(*arm, code, took);
         }
         if self.pipeline.shared.observers.wants_calls() {
-            self.trace(name, rows, took);
+            self.trace(status::name(code), rows, took);
         }
     }
 
@@ -134,17 +160,47 @@ impl Inference {
             rows,
             began: self.begun,
             took,
-            queued: self.ran.queued,
-            ran: self.ran.ran,
-            batch_rows: self.ran.batch_rows,
+            queued: self.timing.queued,
+            ran: self.timing.ran,
+            batch_rows: self.timing.batch_rows,
         });
+    }
+}
+
+impl Waiter for Inference {
+    fn is_gone(&mut self) -> bool {
+        self.reply.as_mut().is_none_or(Reply::is_unwanted)
+    }
+
+    fn end(mut self: Box<Self>, outcome: Outcome) {
+        self.admitted = None;
+        match outcome {
+            Ok(computed) => {
+                self.timing = Timing { queued: computed.queued, ran: computed.ran, batch_rows: computed.batch_rows };
+                self.answer(&computed.parts);
+            }
+            Err(Lost::Gone) => self.leave(),
+            Err(Lost::Expired) => self.refuse(expired("the deadline passed while the request waited")),
+            Err(Lost::Failed(text)) => self.refuse(Status::refusal(status::INTERNAL, "MODEL_FAILED", &text, None)),
+        }
+    }
+}
+
+impl Timing {
+    fn written(self) -> String {
+        format!(
+            "{{\"batch_rows\": {}, \"compute_seconds\": {:?}, \"queue_seconds\": {:?}}}",
+            self.batch_rows,
+            self.ran.as_secs_f64(),
+            self.queued.as_secs_f64()
+        )
     }
 }
 
 impl Drop for Inference {
     fn drop(&mut self) {
         if self.reply.is_some() {
-            self.end(Status::defect());
+            self.fail(Status::defect());
         }
     }
 }

@@ -7,22 +7,41 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::form::Fitted;
-use crate::queue::Piece;
+use crate::queue::{ByKey, Piece};
 use crate::router::Arm;
-use crate::tensors::Tensor;
+use crate::tensors::Rows;
 
-/// What came of a request: the tensors of each run it was in, and how long it waited and ran; or why there are none.
+/// Rows of the outputs of one run.
+pub struct Part {
+    pub outputs: Rc<Vec<Rows>>,
+    pub start: usize,
+    pub stop: usize,
+}
+
+impl Part {
+    /// The bytes of an output, by its order among those that were computed.
+    pub fn bytes(&self, order: usize) -> &[u8] {
+        self.outputs[order].bytes(self.start, self.stop)
+    }
+
+    /// The sizes of an output.
+    pub fn shape(&self, order: usize) -> impl Iterator<Item = usize> + Clone + '_ {
+        self.outputs[order].shape(self.start, self.stop)
+    }
+}
+
+/// What came of a request: its rows of each run it was in, and how long it waited and ran; or why there are none.
 #[derive(Default)]
 pub struct Computed {
-    pub parts: Vec<Vec<Tensor>>,
+    pub parts: Vec<Part>,
     pub queued: Duration,
     pub ran: Duration,
     pub batch_rows: usize,
 }
 
 impl Computed {
-    /// The tensors of one more run, of a batch of `rows` rows.
-    pub fn add(&mut self, part: Vec<Tensor>, took: Duration, rows: usize) {
+    /// The rows of one more run, of a batch of `rows` rows.
+    pub fn add(&mut self, part: Part, took: Duration, rows: usize) {
         self.parts.push(part);
         self.ran += took;
         self.batch_rows = self.batch_rows.max(rows);
@@ -39,37 +58,22 @@ pub enum Lost {
 pub type Outcome = Result<Computed, Lost>;
 
 /// Whoever waits for a request.
-pub trait Waiter: 'static {
+pub trait Waiter {
     /// Whether nobody waits any more.
     fn is_gone(&mut self) -> bool;
 
     /// What came of it.
-    fn end(self, outcome: Outcome);
-}
-
-trait AnyWaiter {
-    fn is_gone(&mut self) -> bool;
     fn end(self: Box<Self>, outcome: Outcome);
-}
-
-impl<W: Waiter> AnyWaiter for W {
-    fn is_gone(&mut self) -> bool {
-        Waiter::is_gone(self)
-    }
-
-    fn end(self: Box<Self>, outcome: Outcome) {
-        Waiter::end(*self, outcome);
-    }
 }
 
 /// A request to be queued, `since` when it waits.
 pub struct Submission<W> {
-    pub fitted: Fitted,
+    pub fitted: Rc<Fitted>,
     pub deadline: Option<Instant>,
     pub id: Bytes,
     pub arm: Arm,
     pub since: Instant,
-    pub waiter: W,
+    pub waiter: Box<W>,
 }
 
 /// A request that waits, or runs.
@@ -81,13 +85,13 @@ pub struct Job {
     deadline: Option<Instant>,
     id: Bytes,
     arm: Arm,
-    waiter: Box<dyn AnyWaiter>,
+    waiter: Box<dyn Waiter>,
 }
 
 impl Job {
-    pub fn new<W: Waiter>(submission: Submission<W>) -> Self {
+    pub fn new<W: Waiter + 'static>(submission: Submission<W>) -> Self {
         let Submission { fitted, deadline, id, arm, since, waiter } = submission;
-        Job { fitted: Rc::new(fitted), since, computed: Computed::default(), taken: 0, deadline, id, arm, waiter: Box::new(waiter) }
+        Job { fitted, since, computed: Computed::default(), taken: 0, deadline, id, arm, waiter }
     }
 
     /// Whether nothing needs to be computed for it any more.
@@ -129,7 +133,7 @@ impl Share {
 
 #[derive(Default)]
 pub struct Jobs {
-    by_key: HashMap<u64, Job>,
+    by_key: HashMap<u64, Job, ByKey>,
 }
 
 impl Jobs {

@@ -15,8 +15,8 @@ use tokio::time::sleep;
 use crate::caught::{caught, caught_task};
 use crate::counters::VersionCounters;
 use crate::engine::{Failure, Told, Work, Worker};
-use crate::form::{Fitted, Form};
-use crate::jobs::{Job, Jobs, Share, Submission, Waiter};
+use crate::form::Form;
+use crate::jobs::{Job, Jobs, Part, Share, Submission, Waiter};
 use crate::pace::Pace;
 use crate::queue::{FairQueue, Ticket};
 use crate::tensors::{Rows, Tensor};
@@ -86,7 +86,7 @@ impl Lane {
     }
 
     /// Queue a request; its waiter is told what comes of it.
-    pub fn submit<W: Waiter>(&self, ticket: Ticket, submission: Submission<W>) -> Result<(), (Closed, W)> {
+    pub fn submit<W: Waiter + 'static>(&self, ticket: Ticket, submission: Submission<W>) -> Result<(), (Closed, Box<W>)> {
         if self.closed.get() {
             return Err((Closed, submission.waiter));
         }
@@ -215,7 +215,7 @@ impl Lane {
         let rows: usize = batch.iter().map(Share::rows).sum();
         let inputs = (0..first.inputs.len()).map(|place| gathered(batch, rows, place)).collect();
         let told = if worker.is_told() { batch.iter().map(told).collect() } else { Vec::new() };
-        let outputs = worker.run(Work { inputs, computed: first.computed.clone(), told }).await?;
+        let outputs = worker.run(Work { inputs, computed: first.computed.to_vec(), told }).await?;
         let whole = batch.len() == 1 && batch[0].rows() == first.rows;
         if !whole && outputs.iter().any(|tensor| tensor.shape.first() != Some(&rows)) {
             return Err(Failure("the model gave another number of rows than it got".into()));
@@ -227,12 +227,12 @@ impl Lane {
         let took = started.elapsed();
         let rows: usize = batch.iter().map(Share::rows).sum();
         let mut ran = Ran { rows, took, queued: Vec::with_capacity(batch.len()) };
-        let alone = batch.len() == 1;
-        let mut parted: Vec<Rows> = if alone { Vec::new() } else { outputs.iter().cloned().map(Rows::new).collect() };
-        let mut whole = Some(outputs);
+        let rows_of = if batch.len() == 1 { Rows::whole } else { Rows::of };
+        let outputs: Rc<Vec<Rows>> = Rc::new(outputs.into_iter().map(rows_of).collect());
+        let mut place = 0;
         for share in batch {
-            let part =
-                if alone { whole.take().unwrap_or_default() } else { parted.iter_mut().map(|rows| rows.next(share.rows())).collect() };
+            let part = Part { outputs: outputs.clone(), start: place, stop: place + share.rows() };
+            place = part.stop;
             let done = {
                 let mut jobs = self.jobs.borrow_mut();
                 let Some(job) = jobs.get(share.key) else { continue };
@@ -308,20 +308,16 @@ fn gathered(batch: &[Share], rows: usize, place: usize) -> Tensor {
     if !whole {
         shape[0] = rows;
     }
-    let size = batch.iter().map(|share| share.fitted.inputs[place].data.len()).sum();
-    let mut data = Vec::with_capacity(size);
-    for share in batch {
-        data.extend_from_slice(rows_of(&share.fitted, share.start, share.stop, place).as_ref());
-    }
-    Tensor::new(first.datatype, shape, data.into())
+    let parts: Vec<Bytes> = batch.iter().map(|share| rows_of(share, place)).collect();
+    Tensor::new(first.datatype, shape, parts.concat().into())
 }
 
-fn rows_of(fitted: &Fitted, start: usize, stop: usize, place: usize) -> Bytes {
-    let input = &fitted.inputs[place];
-    if stop - start == fitted.rows {
+/// The bytes of some rows of an input.
+fn rows_of(share: &Share, place: usize) -> Bytes {
+    let input = &share.fitted.inputs[place];
+    if share.rows() == share.fitted.rows {
         return input.data.clone();
     }
-    let mut rows = Rows::new(Tensor::new(input.datatype, input.shape.clone(), input.data.clone()));
-    rows.next(start);
-    rows.next(stop - start).into_data()
+    let rows = Rows::of(Tensor::new(input.datatype, input.shape.clone(), input.data.clone()));
+    input.data.slice_ref(rows.bytes(share.start, share.stop))
 }

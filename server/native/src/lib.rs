@@ -1,7 +1,7 @@
 //! Tidegate's native transport. Everything for each request and each row is here; the engine, and all that is asked rarely, is Python.
 //!
 //! A request is a value that goes down one road: `transport` (HTTP/2) -> `call` (gRPC) -> `pipeline` (decode by `requests`, choose by `router`,
-//! admit by `admission`) -> `lane` (gather by `queue`, run by `engine`) -> `waiting` (encode by `form`) -> `call`. All of it but the engines is
+//! admit by `admission`) -> `lane` (gather by `queue`, run by `engine`) -> `inference` (encode by `form`) -> `call`. All of it but the engines is
 //! on one thread, where nothing is locked and no request has a task of its own unless it has to wait for its message. `server/native/transport.py` is the
 //! other side: it gives the functions of Python, and installs what is loaded.
 
@@ -26,16 +26,21 @@ mod queue;
 mod requests;
 mod router;
 mod server;
+mod shadowing;
 mod shared;
 mod status;
 mod streams;
 mod tensors;
 mod tls;
 mod transport;
-mod waiting;
 mod wire;
 
+use mimalloc::MiMalloc;
 use pyo3::prelude::*;
+
+/// A request is a dozen small allocations, some given back by another thread: glibc takes a tenth of its time for them.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The extension module `tidegate_native`.
 #[pymodule]

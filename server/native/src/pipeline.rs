@@ -14,7 +14,7 @@ use tokio::time::sleep_until;
 
 use crate::admission::{Admission, Admitted, Full, RateLimits};
 use crate::call::{Head, Peer};
-use crate::form::Fitted;
+use crate::caught::caught_task;
 use crate::inference::Inference;
 use crate::installed::Installed;
 use crate::jobs::Submission;
@@ -23,9 +23,10 @@ use crate::python::{Functions, Metadata, Principal};
 use crate::queue::{SHADOW, Ticket};
 use crate::requests::{self, Request};
 use crate::router::{Arm, Choice};
+use crate::shadowing::Shadowing;
 use crate::shared::{Options, Shared};
 use crate::status::{self, Status};
-use crate::waiting::{Shadowing, Waiting};
+use crate::wire::Malformed;
 
 /// Levels by the number a caller asks for in `priority`; 0 and any other number are the default, as in Triton.
 const LEVELS: [usize; 4] = [1, 0, 1, 2];
@@ -48,64 +49,77 @@ impl Pipeline {
     }
 
     /// Answer an inference, now or once a batch has computed it; or refuse it.
-    pub fn infer(self: &Rc<Self>, inference: Inference) {
+    pub fn infer(self: &Rc<Self>, mut inference: Box<Inference>) {
         if self.shared.closed.load(Ordering::Relaxed) {
             return inference.refuse(draining());
         }
         if inference.head.is_late(inference.begun) {
             return inference.refuse(expired(LATE));
         }
-        let Ok(mut request) = requests::decode(inference.data.clone()) else {
+        let Ok(request) = requests::decode(inference.data.clone()) else {
             return self.explain_to(inference);
         };
-        if request.id.is_empty() {
-            request.id = self.shared.new_id();
+        inference.request = request;
+        if inference.request.id.is_empty() {
+            inference.request.id = self.shared.new_id();
         }
         if self.shared.authenticated {
-            spawn_local(self.clone().authenticate(inference, request));
+            spawn_local(caught_task(self.clone().authenticate(inference)));
             return;
         }
-        self.route(inference, request, &Principal::default());
+        self.route(inference, &Principal::default());
     }
 
-    async fn authenticate(self: Rc<Self>, inference: Inference, request: Request) {
-        match self.principal(&inference.head, &inference.peer, &request).await {
-            Ok(principal) => self.route(inference, request, &principal),
+    async fn authenticate(self: Rc<Self>, inference: Box<Inference>) {
+        match self.principal(&inference.head, &inference.peer, &inference.request).await {
+            Ok(principal) => self.route(inference, &principal),
             Err(status) => inference.refuse(status),
         }
     }
 
     /// Queue an inference with the version that answers it.
-    fn route(self: &Rc<Self>, mut inference: Inference, mut request: Request, principal: &Principal) {
+    fn route(self: &Rc<Self>, mut inference: Box<Inference>, principal: &Principal) {
         let caller: Arc<str> = if principal.0.is_empty() { inference.peer.address.clone() } else { principal.0.as_str().into() };
         loop {
-            let Some(choice) = self.choose(&request) else { return self.explain_to(inference) };
-            inference.choice = Some(choice.clone());
-            let Ok(fitted) = choice.lane.form.fit(&mut request) else { return self.explain_to(inference) };
-            inference.rows = fitted.rows;
-            let level = LEVELS.get(usize::try_from(request.parameters.priority).unwrap_or(0)).copied().unwrap_or(LEVELS[0]);
-            let deadline = deadline(&inference, request.parameters.timeout);
-            let admitted = self
-                .limit(principal, &caller, fitted.rows)
-                .and_then(|()| check_deadline(&choice.lane, level, &caller, fitted.rows, deadline))
-                .and_then(|()| self.admit(caller.clone(), level, fitted.rows, request.size));
-            let admitted = match admitted {
-                Ok(admitted) => admitted,
+            let Some(choice) = self.choose(&inference.request) else { return self.explain_to(inference) };
+            let (lane, arm) = (choice.lane.clone(), choice.arm);
+            inference.choice = Some(choice);
+            let Ok(fitted) = lane.form.fit(&mut inference.request) else { return self.explain_to(inference) };
+            let fitted = Rc::new(fitted);
+            inference.fitted = Some(fitted.clone());
+            let deadline = deadline(&inference);
+            match self.admitted(&inference, &lane, principal, &caller, deadline) {
+                Ok(admitted) => inference.admitted = Some(admitted),
                 Err(status) => return inference.refuse(status),
-            };
-            let ticket = Ticket { rows: fitted.rows, level, caller: caller.clone(), shape: shape(&fitted) };
-            let (id, wanted) = (request.id.clone(), fitted.wanted.clone());
-            let waiter = Waiting { inference, request, wanted, admitted };
-            let submission = Submission { fitted, deadline, id, arm: choice.arm, since: Instant::now(), waiter };
-            let Err((Closed, waiter)) = choice.lane.submit(ticket, submission) else { return };
-            // Unloaded in between: the table has the version that took its place, unless all ends.
-            inference = waiter.inference;
-            if self.shared.closed.load(Ordering::Relaxed) {
-                return inference.refuse(draining());
             }
-            let Ok(again) = requests::decode(inference.data.clone()) else { return inference.refuse(draining()) };
-            request = Request { id: waiter.request.id, ..again };
+            let ticket =
+                Ticket { rows: fitted.rows, level: level(&inference.request), caller: caller.clone(), shape: lane.form.shape(&fitted) };
+            let (id, since) = (inference.request.id.clone(), Instant::now());
+            let Err((Closed, back)) = lane.submit(ticket, Submission { fitted, deadline, id, arm, since, waiter: inference }) else {
+                return;
+            };
+            // Unloaded in between: the table has the version that took its place, unless all ends.
+            inference = back;
+            inference.admitted = None;
+            let again = if self.shared.closed.load(Ordering::Relaxed) { Err(Malformed) } else { requests::decode(inference.data.clone()) };
+            let Ok(again) = again else { return inference.refuse(draining()) };
+            inference.request.inputs = again.inputs;
         }
+    }
+
+    /// Room for an inference to wait, if there is, and if it is of any use.
+    fn admitted(
+        &self,
+        inference: &Inference,
+        lane: &Lane,
+        principal: &Principal,
+        caller: &Arc<str>,
+        deadline: Option<Instant>,
+    ) -> Result<Admitted, Status> {
+        let (request, rows) = (&inference.request, inference.rows());
+        self.limit(principal, caller, rows)?;
+        check_deadline(lane, level(request), caller, rows, deadline)?;
+        self.admit(caller.clone(), level(request), rows, request.size)
     }
 
     /// The version that answers.
@@ -115,7 +129,7 @@ impl Pipeline {
     }
 
     /// Let a shadow compute what a caller has the answer to already; given up wherever anything would have to wait for it.
-    pub fn copy(self: &Rc<Self>, lane: Rc<Lane>, id: Bytes, data: Bytes) {
+    pub fn copy(&self, lane: Rc<Lane>, id: Bytes, data: Bytes) {
         let begun = Instant::now();
         let caller: Arc<str> = Arm::Shadow.name().into();
         let Ok(mut request) = requests::decode(data) else { return };
@@ -125,15 +139,15 @@ impl Pipeline {
             Ok(admitted) => admitted,
             Err(status) => return refused(status.code),
         };
-        let ticket = Ticket { rows: fitted.rows, level: SHADOW, caller, shape: shape(&fitted) };
-        let waiter = Shadowing { lane: lane.clone(), begun, admitted };
-        let submission = Submission { fitted, deadline: None, id, arm: Arm::Shadow, since: begun, waiter };
+        let ticket = Ticket { rows: fitted.rows, level: SHADOW, caller, shape: lane.form.shape(&fitted) };
+        let waiter = Box::new(Shadowing { lane: lane.clone(), begun, admitted });
+        let submission = Submission { fitted: Rc::new(fitted), deadline: None, id, arm: Arm::Shadow, since: begun, waiter };
         // Unloaded in between: nobody waits for it.
         let _ = lane.submit(ticket, submission);
     }
 
     /// Refuse an inference that could not be read, routed or fitted; Python says why.
-    fn explain_to(self: &Rc<Self>, inference: Inference) {
+    fn explain_to(self: &Rc<Self>, inference: Box<Inference>) {
         let pipeline = self.clone();
         spawn_local(async move {
             let status = pipeline.explain(inference.data.clone()).await;
@@ -220,7 +234,13 @@ pub fn expired(text: &str) -> Status {
     Status::refusal(status::DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", text, None)
 }
 
-fn deadline(inference: &Inference, timeout: u64) -> Option<Instant> {
+fn level(request: &Request) -> usize {
+    LEVELS.get(usize::try_from(request.parameters.priority).unwrap_or(0)).copied().unwrap_or(LEVELS[0])
+}
+
+/// When the caller stops waiting, by its call and by its message.
+fn deadline(inference: &Inference) -> Option<Instant> {
+    let timeout = inference.request.parameters.timeout;
     let own = if timeout > 0 { inference.begun.checked_add(Duration::from_micros(timeout)) } else { None };
     match (inference.head.deadline, own) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -251,9 +271,4 @@ pub async fn passed(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-fn shape(fitted: &Fitted) -> Vec<usize> {
-    let sizes = fitted.inputs.iter().flat_map(|input| input.shape.iter().skip(1).copied());
-    sizes.chain([usize::MAX]).chain(fitted.wanted.iter().copied()).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
@@ -59,7 +60,7 @@ async fn read(
         let Some(message) = messages.next().await? else { return Ok(()) };
         let (tell, told) = oneshot::channel();
         place.send(told);
-        let inference = Inference::new(pipeline.clone(), head.clone(), peer.clone(), message, Reply::Stream(tell));
+        let inference = Inference::new(pipeline.clone(), head.clone(), peer.clone(), message, Instant::now(), Reply::Stream(tell));
         // A defect ends this inference.
         caught(|| pipeline.infer(inference));
     }
