@@ -121,19 +121,16 @@ impl Inference {
         let Request { id, raw, .. } = &self.request;
         reply.answer(|answer| choice.lane.form.encode(answer, id, *raw, &fitted.wanted, parts, timing.as_deref()));
         for shadow in &choice.shadows {
-            self.pipeline.copy(shadow.clone(), id.clone(), self.data.clone());
+            self.pipeline.copy(shadow, id.clone(), self.data.clone());
         }
     }
 
     fn fail(&mut self, status: Status) {
         let Some(reply) = self.reply.take() else { return };
         let counters = &self.pipeline.shared.counters;
-        match &self.choice {
-            Some(choice) => counters.rejected(&choice.lane.model, &status.reason),
-            None => {
-                counters.rejected("", &status.reason);
-                counters.unrouted(&status);
-            }
+        counters.rejected(self.choice.as_ref().map_or("", |choice| &choice.lane.model), &status.reason);
+        if self.choice.is_none() {
+            counters.unrouted(&status);
         }
         self.count(status.code, if self.timing.batch_rows > 0 { self.rows() } else { 0 });
         reply.refuse(status);

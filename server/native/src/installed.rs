@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::counters::Counters;
 use crate::engine::{Engine, Worker};
 use crate::form::{Form, Spec};
 use crate::lane::{Lane, Limits};
+use crate::pool::Pool;
 use crate::router::{Model, Table};
 use crate::tensors::Datatype;
 
@@ -57,6 +59,7 @@ type Key = (String, u32, String);
 /// The lanes and the table.
 pub struct Installed {
     limits: Limits,
+    pool: Arc<Pool>,
     lanes: RefCell<HashMap<Key, Rc<Lane>>>,
     table: RefCell<Rc<Table>>,
     /// Held by the threads of the engines, each to its end.
@@ -67,7 +70,14 @@ pub struct Installed {
 impl Installed {
     pub fn new(limits: Limits) -> Self {
         let (running, ended) = channel();
-        Installed { limits, lanes: RefCell::default(), table: RefCell::default(), running: RefCell::new(Some(running)), ended }
+        Installed {
+            limits,
+            pool: Arc::default(),
+            lanes: RefCell::default(),
+            table: RefCell::default(),
+            running: RefCell::new(Some(running)),
+            ended,
+        }
     }
 
     /// What routes now.
@@ -120,7 +130,7 @@ impl Installed {
         let worker = Worker::start(format!("engine-{}", version.number), engine, self.running.borrow().clone());
         let worker = worker.map_err(|error| format!("no thread for a version: {error}"))?;
         let counters = counters.of(&version.model, version.number);
-        Ok(Lane::start(version.model, version.number, form, limits, counters, worker))
+        Ok(Lane::start(version.model, version.number, form, limits, self.pool.clone(), counters, worker))
     }
 }
 

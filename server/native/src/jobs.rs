@@ -161,15 +161,18 @@ impl Jobs {
         self.by_key.remove(&key)
     }
 
-    /// What a batch takes of a request; nothing of one that is over already, and the request itself if it is over before anything was taken.
-    pub fn share(&mut self, piece: Piece, now: Instant) -> Result<Option<Share>, Job> {
+    /// The request, if it is over before a batch has taken anything of it.
+    pub fn over(&mut self, key: u64, now: Instant) -> Option<Job> {
+        let job = self.by_key.get_mut(&key)?;
+        if job.taken == 0 && job.is_over(now) { self.by_key.remove(&key) } else { None }
+    }
+
+    /// What a batch takes of a request; nothing if that has ended.
+    pub fn share(&mut self, piece: Piece) -> Option<Share> {
         let Piece { key, start, stop } = piece;
-        let Some(job) = self.by_key.get_mut(&key) else { return Ok(None) };
-        if job.taken == 0 && job.is_over(now) {
-            return self.by_key.remove(&key).map_or(Ok(None), Err);
-        }
+        let job = self.by_key.get_mut(&key)?;
         job.taken += stop - start;
-        Ok(Some(Share { key, start, stop, fitted: job.fitted.clone(), since: job.since, id: job.id.clone(), arm: job.arm }))
+        Some(Share { key, start, stop, fitted: job.fitted.clone(), since: job.since, id: job.id.clone(), arm: job.arm })
     }
 
     /// Those that are over, whether they wait or run.

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -18,8 +17,9 @@ use crate::engine::{Failure, Told, Work, Worker};
 use crate::form::Form;
 use crate::jobs::{Job, Jobs, Part, Share, Submission, Waiter};
 use crate::pace::Pace;
+use crate::pool::Pool;
 use crate::queue::{FairQueue, Ticket};
-use crate::tensors::{Rows, Tensor};
+use crate::tensors::{self, Rows, Tensor};
 
 /// How soon it is seen that a request that waits has expired, or that its caller is gone.
 const SWEEP: Duration = Duration::from_millis(2);
@@ -47,6 +47,7 @@ pub struct Lane {
     pub form: Form,
     pub counters: Arc<VersionCounters>,
     limits: Limits,
+    pool: Arc<Pool>,
     queue: RefCell<FairQueue>,
     jobs: RefCell<Jobs>,
     pace: RefCell<Pace>,
@@ -61,13 +62,22 @@ pub struct Closed;
 
 impl Lane {
     /// A lane whose batches `worker` runs, until it is closed and has nothing left. To be called on the thread that serves.
-    pub fn start(model: String, version: u32, form: Form, limits: Limits, counters: Arc<VersionCounters>, worker: Worker) -> Rc<Self> {
+    pub fn start(
+        model: String,
+        version: u32,
+        form: Form,
+        limits: Limits,
+        pool: Arc<Pool>,
+        counters: Arc<VersionCounters>,
+        worker: Worker,
+    ) -> Rc<Self> {
         let lane = Rc::new(Lane {
             model,
             version,
             form,
             counters,
             limits,
+            pool,
             queue: RefCell::new(FairQueue::new(limits.max_rows)),
             jobs: RefCell::default(),
             pace: RefCell::default(),
@@ -175,13 +185,11 @@ impl Lane {
         {
             let mut jobs = self.jobs.borrow_mut();
             for piece in pieces {
-                match jobs.share(piece, now) {
-                    Ok(share) => batch.extend(share),
-                    Err(lost) => {
-                        queue.drop(piece.key);
-                        dropped.push(lost);
-                    }
+                if let Some(job) = jobs.over(piece.key, now) {
+                    queue.drop(piece.key);
+                    dropped.push(job);
                 }
+                batch.extend(jobs.share(piece));
             }
         }
         self.counters.waiting(queue.rows());
@@ -213,7 +221,7 @@ impl Lane {
     async fn compute(&self, batch: &[Share], worker: &mut Worker) -> Result<Vec<Tensor>, Failure> {
         let first = &batch[0].fitted;
         let rows: usize = batch.iter().map(Share::rows).sum();
-        let inputs = (0..first.inputs.len()).map(|place| gathered(batch, rows, place)).collect();
+        let inputs = (0..first.inputs.len()).map(|place| gathered(&self.pool, batch, rows, place)).collect();
         let told = if worker.is_told() { batch.iter().map(told).collect() } else { Vec::new() };
         let outputs = worker.run(Work { inputs, computed: first.computed.to_vec(), told }).await?;
         let whole = batch.len() == 1 && batch[0].rows() == first.rows;
@@ -300,24 +308,22 @@ fn told(share: &Share) -> Told {
     Told { id: share.id.clone(), arm: share.arm, since: share.since, rows: share.rows(), start: share.start }
 }
 
-/// The rows of all shares of one input, in memory of their own: what numpy sees is aligned, and nobody else's.
-fn gathered(batch: &[Share], rows: usize, place: usize) -> Tensor {
+/// The rows of all shares of one input, in memory of their own: what numpy sees is nobody else's.
+fn gathered(pool: &Arc<Pool>, batch: &[Share], rows: usize, place: usize) -> Tensor {
     let first = &batch[0].fitted.inputs[place];
     let mut shape = first.shape.clone();
     let whole = batch.len() == 1 && batch[0].rows() == batch[0].fitted.rows;
     if !whole {
         shape[0] = rows;
     }
-    let parts: Vec<Bytes> = batch.iter().map(|share| rows_of(share, place)).collect();
-    Tensor::new(first.datatype, shape, parts.concat().into())
+    Tensor::new(first.datatype, shape, pool.joined(batch.iter().map(|share| rows_of(share, place))))
 }
 
-/// The bytes of some rows of an input.
-fn rows_of(share: &Share, place: usize) -> Bytes {
+/// The bytes of the rows of an input that a share has.
+fn rows_of(share: &Share, place: usize) -> &[u8] {
     let input = &share.fitted.inputs[place];
     if share.rows() == share.fitted.rows {
-        return input.data.clone();
+        return &input.data;
     }
-    let rows = Rows::of(Tensor::new(input.datatype, input.shape.clone(), input.data.clone()));
-    input.data.slice_ref(rows.bytes(share.start, share.stop))
+    tensors::rows(&input.data, input.datatype, input.shape[1..].iter().product(), share.start, share.stop)
 }

@@ -21,6 +21,7 @@ mod memory;
 mod observers;
 mod pace;
 mod pipeline;
+mod pool;
 mod python;
 mod queue;
 mod requests;

@@ -37,7 +37,7 @@ impl Memory {
 
 /// The memory of an array that nobody changes any more.
 struct Held {
-    /// Keeps it. Dropped on any thread: PyO3 gives the reference back when the interpreter is held next.
+    /// Keeps it. Dropped on any thread: `PyO3` gives the reference back when the interpreter is held next.
     _array: Py<PyAny>,
     start: *const u8,
     length: usize,

@@ -129,7 +129,7 @@ impl Pipeline {
     }
 
     /// Let a shadow compute what a caller has the answer to already; given up wherever anything would have to wait for it.
-    pub fn copy(&self, lane: Rc<Lane>, id: Bytes, data: Bytes) {
+    pub fn copy(&self, lane: &Rc<Lane>, id: Bytes, data: Bytes) {
         let begun = Instant::now();
         let caller: Arc<str> = Arm::Shadow.name().into();
         let Ok(mut request) = requests::decode(data) else { return };

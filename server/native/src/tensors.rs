@@ -162,6 +162,16 @@ impl Rows {
     }
 }
 
+/// The bytes of the rows `start` to `stop` of a tensor, which has to have them; a row has `in_row` elements.
+pub fn rows(data: &[u8], datatype: Datatype, in_row: usize, start: usize, stop: usize) -> &[u8] {
+    let size = datatype.size() * in_row;
+    if datatype != Datatype::Bytes {
+        return &data[start * size..stop * size];
+    }
+    let starts = starts(data, stop, in_row);
+    &data[starts[start]..starts[stop]]
+}
+
 fn starts(data: &[u8], rows: usize, in_row: usize) -> Vec<usize> {
     let mut place = 0;
     let mut starts = Vec::with_capacity(rows + 1);
