@@ -1,15 +1,18 @@
 //! Tidegate's native transport. Everything for each request and each row is here; the engine, and all that is asked rarely, is Python.
 //!
-//! A request is a value that goes down one road: `transport` (HTTP/2) -> `call` (gRPC) -> `pipeline` (decode by `requests`, choose by `router`,
-//! admit by `admission`) -> `lane` (gather by `queue`, run by `engine`) -> `form` (encode) -> `call`. `server/native/transport.py` is the
+//! A request is a value that goes down one road: `transport` (HTTP/2) -> `call` (gRPC) -> `pipeline` (identify by `asking`, decode by
+//! `requests`, choose by `router`, admit by `admission`) -> `lane` (gather by `queue`, run by `engine`) -> `form` (encode) -> `call`. `server/native/transport.py` is the
 //! other side: it gives the functions of Python, and installs what is loaded.
 
 mod activity;
 mod admission;
+mod asking;
+mod auth;
 mod call;
 mod counters;
 mod engine;
 mod form;
+mod grants;
 mod health;
 mod lane;
 mod observers;
@@ -26,6 +29,7 @@ mod streams;
 mod tensors;
 mod tls;
 mod transport;
+mod turns;
 mod wire;
 
 use pyo3::prelude::*;

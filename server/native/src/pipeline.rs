@@ -13,21 +13,25 @@ use bytes::Bytes;
 use tokio::time::sleep_until;
 
 use crate::admission::{Admission, Full, RateLimits};
+use crate::asking::Asking;
 use crate::call::{Head, Peer};
 use crate::form::Fitted;
+use crate::grants::Principal;
 use crate::lane::{Computed, Lane, Lost, Outcome, Submission};
 use crate::observers::Traced;
-use crate::python::{Functions, Metadata, Principal};
+use crate::python::{Functions, Metadata};
 use crate::queue::{SHADOW, Ticket};
 use crate::requests::{self, Request};
 use crate::router::{Arm, Choice};
 use crate::shared::Shared;
 use crate::status::{self, Status};
+use crate::transport::MODEL_STREAM_INFER;
 
 /// Levels by the number a caller asks for in `priority`; 0 and any other number are the default, as in Triton.
 const LEVELS: [usize; 4] = [1, 0, 1, 2];
 
 const LATE: &str = "the deadline had passed when the request came";
+const WAITED: &str = "the deadline passed while the request waited";
 
 /// All inferences in flight.
 pub struct Pipeline {
@@ -116,11 +120,14 @@ impl Pipeline {
             return Err(expired(LATE).into());
         }
         tokio::pin!(gone);
+        let asking = Asking { shared: &self.shared, head, peer, bytes: data.len() };
+        let known = while_awaited(asking.identify(), &mut gone, head.deadline).await?;
+        let principal = &known.principal;
         let Ok(mut request) = requests::decode(data.clone()) else {
             return Err(self.explain(data).await.into());
         };
-        let principal = self.principal(head, peer, &request).await?;
-        let caller: Arc<str> = if principal.0.is_empty() { peer.address.clone() } else { principal.0.as_str().into() };
+        while_awaited(asking.permit(&known, &request.model), &mut gone, head.deadline).await?;
+        let caller: Arc<str> = if principal.name.is_empty() { peer.address.clone() } else { principal.name.clone() };
         if request.id.is_empty() {
             request.id = self.shared.new_id();
         }
@@ -128,7 +135,7 @@ impl Pipeline {
             let (choice, fitted) = self.choose(&mut request, &data, seen).await?;
             let level = LEVELS.get(usize::try_from(request.parameters.priority).unwrap_or(0)).copied().unwrap_or(LEVELS[0]);
             let deadline = deadline(head, begun, request.parameters.timeout);
-            self.limit(&principal, &caller, fitted.rows)?;
+            self.limit(principal, &caller, fitted.rows)?;
             check_deadline(&choice.lane, level, &caller, fitted.rows, deadline)?;
             let admitted = self.admit(caller.clone(), level, fitted.rows, request.size)?;
             let ticket = Ticket { rows: fitted.rows, level, caller: caller.clone(), shape: shape(&fitted) };
@@ -243,16 +250,6 @@ impl Pipeline {
         self.on_python(move |functions| functions.explain(&data)).await.unwrap_or_else(Status::defect)
     }
 
-    async fn principal(&self, head: &Head, peer: &Arc<Peer>, request: &Request) -> Result<Principal, Status> {
-        if !self.shared.authenticated {
-            return Ok(Principal::default());
-        }
-        let (metadata, peer) = (metadata(head), peer.clone());
-        let model = String::from_utf8_lossy(&request.model).into_owned();
-        let asked = self.on_python(move |functions| functions.authenticate(&model, metadata, &peer)).await;
-        asked.unwrap_or_else(|| Err(Status::defect()))
-    }
-
     /// What Python says, on a thread that may wait for it; `None` if that failed.
     async fn on_python<T: Send + 'static>(&self, ask: impl FnOnce(&Functions) -> T + Send + 'static) -> Option<T> {
         let shared = self.shared.clone();
@@ -279,18 +276,16 @@ impl Pipeline {
     }
 
     /// Whether a stream may begin.
-    pub async fn may_begin(&self, head: &Head, peer: Arc<Peer>) -> Result<(), Status> {
+    pub async fn may_begin(&self, head: &Head, peer: &Arc<Peer>) -> Result<(), Status> {
         if !self.shared.authenticated {
             return Ok(());
         }
-        let (path, metadata) = (head.path.clone(), metadata(head));
-        let asked = self.on_python(move |functions| functions.admit(&path, metadata, &peer)).await;
-        asked.unwrap_or_else(|| Err(Status::defect()))
+        Asking { shared: &self.shared, head, peer, bytes: 0 }.admit(head.path == MODEL_STREAM_INFER).await
     }
 
     fn limit(&self, principal: &Principal, caller: &Arc<str>, rows: usize) -> Result<(), Status> {
         let options = &self.shared.options;
-        let (rate, burst) = if principal.1 > 0.0 { (principal.1, principal.2) } else { (options.rate_limit, options.rate_burst) };
+        let (rate, burst) = if principal.rate > 0.0 { (principal.rate, principal.burst) } else { (options.rate_limit, options.rate_burst) };
         if rate <= 0.0 {
             return Ok(());
         }
@@ -324,12 +319,12 @@ fn answer(request: &Request, choice: &Choice, wanted: &[usize], outcome: Outcome
             Ok(form.encode(&request.id, request.raw, wanted, &computed.parts, timing.as_deref()))
         }
         Err(Lost::Failed(text)) => Err(Status::refusal(status::INTERNAL, "MODEL_FAILED", &text, None)),
-        Err(Lost::Expired) => Err(expired("the deadline passed while the request waited")),
+        Err(Lost::Expired) => Err(expired(WAITED)),
     }
 }
 
 /// The metadata of a call as Python has it.
-fn metadata(head: &Head) -> Metadata {
+pub fn metadata(head: &Head) -> Metadata {
     head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
@@ -363,6 +358,20 @@ fn check_deadline(lane: &Lane, level: usize, caller: &str, rows: usize, deadline
             Some(expected - remaining),
         )),
         _ => Ok(()),
+    }
+}
+
+/// The outcome of `step`, unless the caller goes away or its deadline passes before.
+async fn while_awaited<T>(
+    step: impl Future<Output = Result<T, Status>>,
+    gone: impl Future<Output = ()>,
+    deadline: Option<Instant>,
+) -> Result<T, Unanswered> {
+    tokio::select! {
+        biased;
+        done = step => Ok(done?),
+        () = gone => Err(Unanswered::Gone),
+        () = passed(deadline) => Err(expired(WAITED).into()),
     }
 }
 

@@ -5,12 +5,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use crate::auth::Auth;
 use crate::counters::Counters;
+use crate::grants::Known;
 use crate::health::Health;
 use crate::observers::Observers;
 use crate::python::Functions;
 use crate::router::Table;
 use crate::tls::Tls;
+use crate::turns::Turns;
 
 /// What can be set.
 pub struct Options {
@@ -31,6 +34,9 @@ pub struct Shared {
     pub tls: Tls,
     pub observers: Observers,
     pub authenticated: bool,
+    pub auth: Auth,
+    pub turns: Turns,
+    pub anybody: Arc<Known>,
     pub closed: AtomicBool,
     pub in_flight: AtomicUsize,
     process: String,
@@ -48,6 +54,7 @@ impl Shared {
         process: String,
     ) -> Self {
         Shared {
+            turns: Turns::new(options.max_queue_bytes),
             options,
             functions,
             counters,
@@ -55,6 +62,8 @@ impl Shared {
             tls: Tls::default(),
             observers,
             authenticated,
+            auth: Auth::default(),
+            anybody: Arc::new(Known::anybody()),
             closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             process,

@@ -23,7 +23,7 @@ use crate::status::{self, Status};
 use crate::streams;
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
-const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+pub const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
@@ -223,7 +223,7 @@ async fn call(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, pe
     let messages = Messages::new(request.into_body(), &head.headers, pipeline.shared.options.max_message_bytes);
     let answers = Answers::new(respond);
     let is_stream = matches!(head.path.as_str(), MODEL_STREAM_INFER | REFLECTION);
-    if is_stream && let Err(status) = pipeline.may_begin(&head, peer.clone()).await {
+    if is_stream && let Err(status) = pipeline.may_begin(&head, &peer).await {
         return answers.refuse(&status);
     }
     // Whoever is not there any more needs no answer.
