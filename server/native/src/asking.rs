@@ -1,7 +1,7 @@
 //! Authentication, step by step: what is known is said at once, and Python is asked in turn for the rest and for the words of refusals.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -11,6 +11,9 @@ use crate::pipeline::metadata;
 use crate::python::Functions;
 use crate::shared::Shared;
 use crate::status::Status;
+
+/// After a refusal, Python is left alone for as long as it took, and at most so long: made-up tokens get half of the interpreter, not all.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// A call on its way, before its message is read: `bytes` is how many that has.
 pub struct Asking<'a> {
@@ -41,11 +44,14 @@ impl Asking<'_> {
         }
         let (shared, headers, metadata, peer) = (self.shared.clone(), self.head.headers.clone(), metadata(self.head), self.peer.clone());
         on_python(self.shared, move |functions| {
-            let generation = shared.auth.generation();
-            let known = Arc::new(functions.authenticate(metadata, &peer)?);
-            shared.auth.remember(generation, &headers, &known);
+            let (began, generation) = (Instant::now(), shared.auth.generation());
+            let known = functions.authenticate(metadata, &peer).map(Arc::new);
+            match &known {
+                Ok(known) => shared.auth.remember(generation, &headers, known),
+                Err(_) => std::thread::sleep(began.elapsed().min(LONGEST_PAUSE)),
+            }
             drop(turn);
-            Ok(known)
+            known
         })
         .await
     }
