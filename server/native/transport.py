@@ -16,6 +16,7 @@ from server.counts import ROWS, SECONDS, Counters, Histogram, VersionCounts
 from server.errors import SettingsError
 from server.grpcio_transport.drift import DriftCounters
 from server.loaded_version import LoadedVersion
+from server.native.credentials import listed
 from server.native.functions import Functions, names_of
 from server.native.runs import Runs
 from server.observed import Observers
@@ -76,6 +77,7 @@ class NativeTransport:
             call=self._functions.call,
             explain=self._functions.explain,
             authenticate=self._functions.authenticate,
+            permit=self._functions.permit,
             admit=self._functions.admit,
             names=names_of,
             observe=self._functions.traced if observers.call else None,
@@ -135,6 +137,7 @@ class NativeTransport:
         return Counters(requests, counts.rejected, versions, counts.queue_rows, drift, counts.in_flight)
 
     def _renew(self) -> None:
+        self._server.renew_access(*listed(self._security.access))
         material = self._security.tls
         if material is not None:
             self._server.renew_tls(material.chain, material.key, material.client_ca)

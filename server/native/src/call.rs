@@ -205,11 +205,7 @@ impl Answers {
     }
 
     /// Whether that has happened.
-    pub fn are_unwanted(&mut self) -> bool {
-        self.poll_gone(&mut Context::from_waker(Waker::noop())).is_ready()
-    }
-
-    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let reset = match &mut self.stream {
             Some(stream) => stream.poll_reset(context),
             None => self.respond.poll_reset(context),

@@ -1,7 +1,9 @@
 //! One inference from its arrival to its end: who asks, what became of it, and who is told. How it is computed is not known here.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +15,7 @@ use crate::call::{Answers, Head, Peer, framed};
 use crate::form::Fitted;
 use crate::jobs::{Lost, Outcome, Part, Waiter};
 use crate::observers::Traced;
-use crate::pipeline::{Pipeline, expired, metadata};
+use crate::pipeline::{Pipeline, WAITED, expired, metadata};
 use crate::requests::Request;
 use crate::router::Choice;
 use crate::status::{self, Status};
@@ -27,10 +29,10 @@ pub enum Reply {
 }
 
 impl Reply {
-    fn is_unwanted(&mut self) -> bool {
+    fn poll_unwanted(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self {
-            Reply::Call(answers, _) => answers.are_unwanted(),
-            Reply::Stream(reply) => reply.is_closed(),
+            Reply::Call(answers, _) => answers.poll_gone(context),
+            Reply::Stream(reply) => reply.poll_closed(context),
         }
     }
 
@@ -103,9 +105,17 @@ impl Inference {
         self.fail(status);
     }
 
+    /// Return once nobody waits for it any more.
+    pub async fn gone(&mut self) {
+        poll_fn(|context| self.reply.as_mut().map_or(Poll::Ready(()), |reply| reply.poll_unwanted(context))).await;
+    }
+
     /// The caller went away.
     pub fn leave(mut self: Box<Self>) {
         self.reply = None;
+        if self.choice.is_none() {
+            self.pipeline.shared.counters.unrouted(&Status::plain(status::CANCELLED, ""));
+        }
         self.count(status::CANCELLED, self.rows());
     }
 
@@ -166,7 +176,8 @@ impl Inference {
 
 impl Waiter for Inference {
     fn is_gone(&mut self) -> bool {
-        self.reply.as_mut().is_none_or(Reply::is_unwanted)
+        let mut context = Context::from_waker(Waker::noop());
+        self.reply.as_mut().is_none_or(|reply| reply.poll_unwanted(&mut context).is_ready())
     }
 
     fn end(mut self: Box<Self>, outcome: Outcome) {
@@ -177,7 +188,7 @@ impl Waiter for Inference {
                 self.answer(&computed.parts);
             }
             Err(Lost::Gone) => self.leave(),
-            Err(Lost::Expired) => self.refuse(expired("the deadline passed while the request waited")),
+            Err(Lost::Expired) => self.refuse(expired(WAITED)),
             Err(Lost::Failed(text)) => self.refuse(Status::refusal(status::INTERNAL, "MODEL_FAILED", &text, None)),
         }
     }

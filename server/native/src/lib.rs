@@ -1,17 +1,21 @@
 //! Tidegate's native transport. Everything for each request and each row is here; the engine, and all that is asked rarely, is Python.
 //!
-//! A request is a value that goes down one road: `transport` (HTTP/2) -> `call` (gRPC) -> `pipeline` (decode by `requests`, choose by `router`,
-//! admit by `admission`) -> `lane` (gather by `queue`, run by `engine`) -> `inference` (encode by `form`) -> `call`. All of it but the engines is
-//! on one thread, where nothing is locked and no request has a task of its own unless it has to wait for its message. `server/native/transport.py` is the
+//! A request is a value that goes down one road: `transport` (HTTP/2) -> `call` (gRPC) -> `pipeline` (identify by `asking`, decode by
+//! `requests`, choose by `router`, admit by `admission`) -> `lane` (gather by `queue`, run by `engine`) -> `inference` (encode by `form`) ->
+//! `call`. All of it but the engines is on one thread, where nothing is locked and no request has a task of its own unless it has to wait for
+//! its message or to be identified. `server/native/transport.py` is the
 //! other side: it gives the functions of Python, and installs what is loaded.
 
 mod activity;
 mod admission;
+mod asking;
+mod auth;
 mod call;
 mod caught;
 mod counters;
 mod engine;
 mod form;
+mod grants;
 mod health;
 mod inference;
 mod installed;
@@ -34,6 +38,7 @@ mod streams;
 mod tensors;
 mod tls;
 mod transport;
+mod turns;
 mod wire;
 
 use mimalloc::MiMalloc;

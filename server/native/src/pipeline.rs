@@ -13,25 +13,29 @@ use tokio::task::spawn_local;
 use tokio::time::sleep_until;
 
 use crate::admission::{Admission, Admitted, Full, RateLimits};
+use crate::asking::Asking;
 use crate::call::{Head, Peer};
 use crate::caught::caught_task;
+use crate::grants::{Known, Principal};
 use crate::inference::Inference;
 use crate::installed::Installed;
 use crate::jobs::Submission;
 use crate::lane::{Closed, Lane};
-use crate::python::{Functions, Metadata, Principal};
+use crate::python::{Functions, Metadata};
 use crate::queue::{SHADOW, Ticket};
 use crate::requests::{self, Request};
 use crate::router::{Arm, Choice};
 use crate::shadowing::Shadowing;
 use crate::shared::{Options, Shared};
 use crate::status::{self, Status};
+use crate::transport::MODEL_STREAM_INFER;
 use crate::wire::Malformed;
 
 /// Levels by the number a caller asks for in `priority`; 0 and any other number are the default, as in Triton.
 const LEVELS: [usize; 4] = [1, 0, 1, 2];
 
 pub const LATE: &str = "the deadline had passed when the request came";
+pub const WAITED: &str = "the deadline passed while the request waited";
 
 /// All inferences in flight.
 pub struct Pipeline {
@@ -49,13 +53,38 @@ impl Pipeline {
     }
 
     /// Answer an inference, now or once a batch has computed it; or refuse it.
-    pub fn infer(self: &Rc<Self>, mut inference: Box<Inference>) {
+    pub fn infer(self: &Rc<Self>, inference: Box<Inference>) {
         if self.shared.closed.load(Ordering::Relaxed) {
             return inference.refuse(draining());
         }
         if inference.head.is_late(inference.begun) {
             return inference.refuse(expired(LATE));
         }
+        let known = self.asking(&inference).known();
+        match known {
+            Some(known) => self.read(inference, known),
+            None => {
+                spawn_local(caught_task(self.clone().identify(inference)));
+            }
+        }
+    }
+
+    fn asking(&self, inference: &Inference) -> Asking {
+        let Inference { head, peer, data, .. } = inference;
+        Asking { shared: self.shared.clone(), head: head.clone(), peer: peer.clone(), bytes: data.len() }
+    }
+
+    async fn identify(self: Rc<Self>, mut inference: Box<Inference>) {
+        let asking = self.asking(&inference);
+        match while_awaited(&mut inference, asking.identify()).await {
+            Some(Ok(known)) => self.read(inference, known),
+            Some(Err(status)) => inference.refuse(status),
+            None => inference.leave(),
+        }
+    }
+
+    /// Decode the message, and see whether he who calls may ask it.
+    fn read(self: &Rc<Self>, mut inference: Box<Inference>, known: Arc<Known>) {
         let Ok(request) = requests::decode(inference.data.clone()) else {
             return self.explain_to(inference);
         };
@@ -63,23 +92,25 @@ impl Pipeline {
         if inference.request.id.is_empty() {
             inference.request.id = self.shared.new_id();
         }
-        if self.shared.authenticated {
-            spawn_local(caught_task(self.clone().authenticate(inference)));
-            return;
+        if known.may(&inference.request.model) {
+            self.route(inference, &known.principal);
+        } else {
+            spawn_local(caught_task(self.clone().permit(inference, known)));
         }
-        self.route(inference, &Principal::default());
     }
 
-    async fn authenticate(self: Rc<Self>, inference: Box<Inference>) {
-        match self.principal(&inference.head, &inference.peer, &inference.request).await {
-            Ok(principal) => self.route(inference, &principal),
-            Err(status) => inference.refuse(status),
+    async fn permit(self: Rc<Self>, mut inference: Box<Inference>, known: Arc<Known>) {
+        let (asking, model) = (self.asking(&inference), inference.request.model.clone());
+        match while_awaited(&mut inference, asking.permit(&known, &model)).await {
+            Some(Ok(())) => self.route(inference, &known.principal),
+            Some(Err(status)) => inference.refuse(status),
+            None => inference.leave(),
         }
     }
 
     /// Queue an inference with the version that answers it.
     fn route(self: &Rc<Self>, mut inference: Box<Inference>, principal: &Principal) {
-        let caller: Arc<str> = if principal.0.is_empty() { inference.peer.address.clone() } else { principal.0.as_str().into() };
+        let caller = if principal.name.is_empty() { inference.peer.address.clone() } else { principal.name.clone() };
         loop {
             let Some(choice) = self.choose(&inference.request) else { return self.explain_to(inference) };
             let (lane, arm) = (choice.lane.clone(), choice.arm);
@@ -159,16 +190,6 @@ impl Pipeline {
         self.on_python(move |functions| functions.explain(&data)).await.unwrap_or_else(Status::defect)
     }
 
-    async fn principal(&self, head: &Head, peer: &Arc<Peer>, request: &Request) -> Result<Principal, Status> {
-        if !self.shared.authenticated {
-            return Ok(Principal::default());
-        }
-        let (metadata, peer) = (metadata(head), peer.clone());
-        let model = String::from_utf8_lossy(&request.model).into_owned();
-        let asked = self.on_python(move |functions| functions.authenticate(&model, metadata, &peer)).await;
-        asked.unwrap_or_else(|| Err(Status::defect()))
-    }
-
     /// What Python says, on a thread that may wait for it; `None` if that failed.
     async fn on_python<T: Send + 'static>(&self, ask: impl FnOnce(&Functions) -> T + Send + 'static) -> Option<T> {
         let shared = self.shared.clone();
@@ -188,18 +209,17 @@ impl Pipeline {
     }
 
     /// Whether a stream may begin.
-    pub async fn may_begin(&self, head: &Head, peer: Arc<Peer>) -> Result<(), Status> {
+    pub async fn may_begin(&self, head: &Rc<Head>, peer: &Arc<Peer>) -> Result<(), Status> {
         if !self.shared.authenticated {
             return Ok(());
         }
-        let (path, metadata) = (head.path().to_owned(), metadata(head));
-        let asked = self.on_python(move |functions| functions.admit(&path, metadata, &peer)).await;
-        asked.unwrap_or_else(|| Err(Status::defect()))
+        let asking = Asking { shared: self.shared.clone(), head: head.clone(), peer: peer.clone(), bytes: 0 };
+        asking.admit(head.path() == MODEL_STREAM_INFER).await
     }
 
     fn limit(&self, principal: &Principal, caller: &Arc<str>, rows: usize) -> Result<(), Status> {
         let options = &self.shared.options;
-        let (rate, burst) = if principal.1 > 0.0 { (principal.1, principal.2) } else { (options.rate_limit, options.rate_burst) };
+        let (rate, burst) = if principal.rate > 0.0 { (principal.rate, principal.burst) } else { (options.rate_limit, options.rate_burst) };
         if rate <= 0.0 {
             return Ok(());
         }
@@ -262,6 +282,17 @@ fn check_deadline(lane: &Lane, level: usize, caller: &str, rows: usize, deadline
             Some(expected - remaining),
         )),
         _ => Ok(()),
+    }
+}
+
+/// What comes of `task`; `None` if the caller of the inference went away before.
+async fn while_awaited<T>(inference: &mut Inference, task: impl Future<Output = Result<T, Status>>) -> Option<Result<T, Status>> {
+    let deadline = inference.head.deadline;
+    tokio::select! {
+        biased;
+        done = task => Some(done),
+        () = inference.gone() => None,
+        () = passed(deadline) => Some(Err(expired(WAITED))),
     }
 }
 

@@ -12,7 +12,9 @@ use pyo3::prelude::*;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::auth::Digest;
 use crate::counters::{Bounds, Counters, VersionCounts};
+use crate::grants::{Holder, Known};
 use crate::installed::{Installed, ServedModel, Version};
 use crate::lane::Limits as LaneLimits;
 use crate::observers::Observers;
@@ -70,13 +72,14 @@ pub struct Server {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (settings, *, call, explain, authenticate, admit, names, observe, authenticated, process, seconds, rows))]
+    #[pyo3(signature = (settings, *, call, explain, authenticate, permit, admit, names, observe, authenticated, process, seconds, rows))]
     #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         settings: Settings,
         call: Py<PyAny>,
         explain: Py<PyAny>,
         authenticate: Py<PyAny>,
+        permit: Py<PyAny>,
         admit: Py<PyAny>,
         names: Py<PyAny>,
         observe: Option<Py<PyAny>>,
@@ -93,7 +96,7 @@ impl Server {
             rate_limit: settings.rate_limit,
             rate_burst: settings.rate_burst,
         };
-        let functions = Functions { call, explain, authenticate, admit, names };
+        let functions = Functions { call, explain, authenticate, permit, admit, names };
         let observers = Observers::new(observe)?;
         let shared = Shared::new(options, functions, Counters::new(Bounds { seconds, rows }), authenticated, observers, process);
         let shared = Arc::new(shared);
@@ -123,6 +126,15 @@ impl Server {
     #[pyo3(signature = (chain, key, client_ca=None))]
     fn renew_tls(&self, chain: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> PyResult<()> {
         self.shared.tls.renew(chain, key, client_ca).map_err(PyValueError::new_err)
+    }
+
+    /// Know these from now on, and what Python verifies: tokens by their SHA-256, certificates by a name in them.
+    fn renew_access(&self, tokens: HashMap<Vec<u8>, Holder>, certificates: HashMap<String, Holder>) -> PyResult<()> {
+        let known = |holder: Holder| Arc::new(Known::from(holder));
+        let digest = |digest: Vec<u8>| Digest::try_from(digest).map_err(|_| PyValueError::new_err("no SHA-256"));
+        let tokens = tokens.into_iter().map(|(key, holder)| Ok((digest(key)?, known(holder)))).collect::<PyResult<_>>()?;
+        self.shared.auth.renew(tokens, certificates.into_iter().map(|(name, holder)| (name, known(holder))).collect());
+        Ok(())
     }
 
     /// Listen on `HOST:PORT`; returns the port really bound. With `shared`, other processes may listen on it too.

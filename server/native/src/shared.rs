@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use crate::auth::Auth;
 use crate::counters::Counters;
+use crate::grants::Known;
 use crate::health::Health;
 use crate::observers::Observers;
 use crate::python::Functions;
 use crate::tls::Tls;
+use crate::turns::Turns;
 
 /// What can be set.
 pub struct Options {
@@ -30,6 +33,9 @@ pub struct Shared {
     pub tls: Tls,
     pub observers: Observers,
     pub authenticated: bool,
+    pub auth: Auth,
+    pub turns: Turns,
+    pub anybody: Arc<Known>,
     pub closed: AtomicBool,
     pub in_flight: Arc<AtomicUsize>,
     process: String,
@@ -46,6 +52,7 @@ impl Shared {
         process: String,
     ) -> Self {
         Shared {
+            turns: Turns::new(options.max_queue_bytes),
             options,
             functions,
             counters,
@@ -53,6 +60,8 @@ impl Shared {
             tls: Tls::default(),
             observers,
             authenticated,
+            auth: Auth::default(),
+            anybody: Arc::new(Known::anybody()),
             closed: AtomicBool::new(false),
             in_flight: Arc::default(),
             process,

@@ -30,7 +30,7 @@ use crate::status::{self, Status};
 use crate::streams;
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
-const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+pub const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
@@ -341,7 +341,7 @@ fn no_message() -> Status {
 /// A call that is no single inference.
 async fn call(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages: Messages, answers: Answers, _open: OpenCall) {
     let is_stream = matches!(head.path(), MODEL_STREAM_INFER | REFLECTION);
-    if is_stream && let Err(status) = pipeline.may_begin(&head, peer.clone()).await {
+    if is_stream && let Err(status) = pipeline.may_begin(&head, &peer).await {
         return answers.refuse(&status);
     }
     // Whoever is not there any more needs no answer.
