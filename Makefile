@@ -86,7 +86,7 @@ $(UV): requirements/uv.txt
 
 # Make's own status does not say why it failed, so cargo is asked for once more in front of it.
 native-where-possible:
-	@$(WITH_CARGO) $(MAKE) --no-print-directory .venv/.native || [ $$? -eq 3 ]
+	@$(WITH_CARGO) $(MAKE) --silent .venv/.native || [ $$? -eq 3 ]
 
 .venv/debian/.fetched: $(UV) tests/debian-packages.sh
 	@sh tests/debian-packages.sh
