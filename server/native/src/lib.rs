@@ -9,6 +9,7 @@ mod admission;
 mod call;
 mod counters;
 mod engine;
+mod field_count;
 mod form;
 mod health;
 mod lane;
