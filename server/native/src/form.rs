@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::requests::{Input, Request, TIMING};
+use crate::parameters::TIMING;
+use crate::requests::{Input, Request};
 use crate::tensors::{Datatype, Tensor, texts};
 use crate::wire::{self, Malformed};
 

@@ -15,6 +15,7 @@ mod health;
 mod lane;
 mod observers;
 mod pace;
+mod parameters;
 mod pipeline;
 mod python;
 mod queue;

@@ -5,13 +5,10 @@ use std::collections::HashSet;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::field_count;
+use crate::parameters::{Given, Parameters, read_entry};
 use crate::tensors::{Datatype, count_texts};
 use crate::wire::{self, Malformed, Value};
 
-/// The parameter by which a caller asks for the timing of its answer, and that carries it.
-pub const TIMING: &[u8] = b"tidegate_timing";
-const ROUTING_KEY: &[u8] = b"tidegate_routing_key";
-const PREFIX: &[u8] = b"tidegate_";
 const MAX_DIMENSIONS: usize = 32;
 /// Most that the other sizes of a tensor may be, multiplied, where one is zero: its rows are work, and take no bytes to ask for.
 const MAX_EMPTY: usize = 1 << 16;
@@ -27,15 +24,6 @@ pub struct Input {
     pub datatype: Datatype,
     pub shape: Vec<usize>,
     pub data: Bytes,
-}
-
-/// What a caller asked for besides its answer: see `server/grpcio_transport/parameters.py`. `timeout` is in microseconds, 0 for none.
-#[derive(Debug, Default)]
-pub struct Parameters {
-    pub priority: u64,
-    pub timeout: u64,
-    pub routing_key: Bytes,
-    pub timing: bool,
 }
 
 /// A decoded `ModelInferRequest`; `outputs` are the names asked for, none for all; `raw` says how the caller sent its tensors, `size`
@@ -172,95 +160,6 @@ fn read_output(mut message: Bytes) -> Result<Bytes, Malformed> {
         }
     }
     Ok(name)
-}
-
-/// What a parameter is set to.
-#[derive(Default)]
-enum Choice {
-    #[default]
-    Unset,
-    Flag(bool),
-    Signed(u64),
-    Text(Bytes),
-    Real,
-    Unsigned(u64),
-}
-
-impl Choice {
-    fn whole(self) -> Result<u64, Malformed> {
-        match self {
-            Choice::Signed(number) if i64::try_from(number).is_ok() => Ok(number),
-            Choice::Unsigned(number) => Ok(number),
-            _ => Err(Malformed),
-        }
-    }
-}
-
-/// An entry of a map of parameters; `depth` is how many messages are around it.
-fn read_entry(mut message: Bytes, depth: usize) -> Result<(Bytes, Choice), Malformed> {
-    let (mut key, mut choice) = (Bytes::new(), Choice::Unset);
-    while let Some(field) = wire::field(&mut message, depth)? {
-        match field {
-            (1, Value::Bytes(text)) => key = wire::text(text)?,
-            (2, Value::Bytes(parameter)) => read_choice(parameter, depth + 1, &mut choice)?,
-            _ => {}
-        }
-    }
-    Ok((key, choice))
-}
-
-fn read_choice(mut parameter: Bytes, depth: usize, choice: &mut Choice) -> Result<(), Malformed> {
-    while let Some(field) = wire::field(&mut parameter, depth)? {
-        *choice = match field {
-            (1, Value::Varint(number)) => Choice::Flag(number != 0),
-            (2, Value::Varint(number)) => Choice::Signed(number),
-            (3, Value::Bytes(text)) => Choice::Text(wire::text(text)?),
-            (4, Value::Fixed64(_)) => Choice::Real,
-            (5, Value::Varint(number)) => Choice::Unsigned(number),
-            _ => continue,
-        };
-    }
-    Ok(())
-}
-
-/// The parameters that are acted on: of several entries with one key the last one counts.
-#[derive(Default)]
-struct Given {
-    priority: Option<Choice>,
-    timeout: Option<Choice>,
-    routing_key: Option<Choice>,
-    timing: Option<Choice>,
-}
-
-impl Given {
-    fn add(&mut self, (key, choice): (Bytes, Choice)) -> Result<(), Malformed> {
-        match &key[..] {
-            b"priority" => self.priority = Some(choice),
-            b"timeout" => self.timeout = Some(choice),
-            ROUTING_KEY => self.routing_key = Some(choice),
-            TIMING => self.timing = Some(choice),
-            key if key.starts_with(PREFIX) => return Err(Malformed),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn parameters(self) -> Result<Parameters, Malformed> {
-        Ok(Parameters {
-            priority: self.priority.map_or(Ok(0), Choice::whole)?,
-            timeout: self.timeout.map_or(Ok(0), Choice::whole)?,
-            routing_key: match self.routing_key {
-                None => Bytes::new(),
-                Some(Choice::Text(text)) => text,
-                Some(_) => return Err(Malformed),
-            },
-            timing: match self.timing {
-                None => false,
-                Some(Choice::Flag(flag)) => flag,
-                Some(_) => return Err(Malformed),
-            },
-        })
-    }
 }
 
 /// The elements of `InferTensorContents` in their raw form. Elements may come one by one, or packed, in any number of fields.

@@ -13,6 +13,8 @@ pub enum Value {
     Fixed64(u64),
     Bytes(Bytes),
     Fixed32(u32),
+    /// No message of ours has one: what is in it was passed over.
+    Group,
 }
 
 pub const GROUP: u32 = 3;
@@ -23,17 +25,17 @@ const MAX_DEPTH: usize = 100;
 
 /// The next field, its number and its value; `None` at the end. Values share the memory of the message.
 ///
-/// `depth` is how many messages are around this one. Groups, which nobody knows, are passed over.
+/// `depth` is how many messages are around this one.
 pub fn field(message: &mut Bytes, depth: usize) -> Result<Option<(u32, Value)>, Malformed> {
-    while !message.is_empty() {
-        let (number, kind) = tag(message)?;
-        if kind == GROUP {
-            skip_group(message, number, depth)?;
-        } else {
-            return Ok(Some((number, value(message, kind)?)));
-        }
+    if message.is_empty() {
+        return Ok(None);
     }
-    Ok(None)
+    let (number, kind) = tag(message)?;
+    if kind == GROUP {
+        skip_group(message, number, depth)?;
+        return Ok(Some((number, Value::Group)));
+    }
+    Ok(Some((number, value(message, kind)?)))
 }
 
 /// The bytes of a text, which must be UTF-8.

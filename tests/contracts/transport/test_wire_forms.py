@@ -62,6 +62,9 @@ TAKEN = {
     "a parameter in parts": PLAIN + field(4, field(1, b"priority"), field(2, PRIORITY), field(2)),
     "a choice of another kind": PLAIN + parameter("priority", PRIORITY, tag(3, VARINT) + b"\x01", tag(2, FIXED32) + ROW[:4]),
     "a parameter without a name": PLAIN + field(4) + field(4, tag(1, VARINT) + b"\x01"),
+    "a parameter with a field that nobody knows": PLAIN
+    + field(4, field(1, b"priority"), field(2, field(3, b"high")), tag(9, VARINT) + b"\x01"),
+    "a parameter with a group": PLAIN + field(4, field(1, b"priority"), EMPTY_GROUP),
     "the highest number of a field": PLAIN + tag(2**29 - 1, VARINT) + b"\x00",
 }
 REFUSED = {
