@@ -181,3 +181,6 @@ fn put_typed<'a>(contents: &mut BytesMut, datatype: Datatype, parts: impl Iterat
 fn chunks<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
     data.as_chunks::<N>().0.iter().copied()
 }
+
+#[cfg(test)]
+mod properties;

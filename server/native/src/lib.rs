@@ -8,6 +8,8 @@ mod activity;
 mod admission;
 mod call;
 mod counters;
+#[cfg(test)]
+mod encoding;
 mod engine;
 mod field_count;
 mod form;

@@ -252,3 +252,6 @@ fn put_number(data: &mut BytesMut, datatype: Datatype, number: u64) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod properties;

@@ -137,3 +137,6 @@ impl Rows {
         Tensor::new(self.tensor.datatype, shape, self.tensor.bytes.slice(start..self.place))
     }
 }
+
+#[cfg(test)]
+mod properties;

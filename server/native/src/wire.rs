@@ -126,6 +126,9 @@ pub fn put_bytes(buffer: &mut BytesMut, number: u32, bytes: &[u8]) {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
