@@ -51,7 +51,7 @@ def outcome(channel: grpc.Channel, data: bytes) -> object:
     try:
         answer = pb.ModelInferResponse.FromString(channel.unary_unary(MODEL_INFER, bytes, bytes)(data, timeout=20))
     except grpc.RpcError as error:
-        return error.code(), error.details(), dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+        return error.code(), error.details(), [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
     if not pb.ModelInferRequest.FromString(data).id:
         answer.id = ""
     answer.parameters.pop("tidegate_timing", None)
