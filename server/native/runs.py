@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from server.engine import DTYPES, Columns, Tensor, raw_bytes
+from server.engine import DTYPES, WIRE_DTYPES, Columns, Tensor
 from server.errors import ModelFailedError
 from server.grpcio_transport.drift import DriftCounter
 from server.loaded_version import LoadedVersion
@@ -29,8 +29,11 @@ class Runs:
         """Whether anybody wants to know whose rows a batch had."""
         return self._drift is not None or self._log is not None
 
-    def run(self, columns: list[tuple[Any, list[int]]], places: list[int]) -> list[tuple[tuple[int, ...], bytes]] | str:
-        """Shape and raw bytes of the outputs at `places`, for memory and shape of each input; or why there are none."""
+    def run(self, columns: list[tuple[Any, list[int]]], places: list[int]) -> list[tuple[tuple[int, ...], Any]] | str:
+        """Shape and memory of the outputs at `places`, for memory and shape of each input, texts as lists; or why there are none.
+
+        The memory of an output is its array: nothing may change it any more.
+        """
         signature = self._version.signature
         self._inputs = {spec.name: _tensor(spec.datatype, *column) for spec, column in zip(signature.inputs, columns, strict=True)}
         try:
@@ -38,7 +41,7 @@ class Runs:
         except ModelFailedError as error:
             return str(error)
         outputs = zip(self._outputs.values(), places, strict=True)
-        return [(tensor.shape, raw_bytes(tensor, signature.outputs[place].datatype)) for tensor, place in outputs]
+        return [(tensor.shape, _memory(signature.outputs[place].datatype, tensor)) for tensor, place in outputs]
 
     def tell(self, requests: list[tuple[str, str, float, int, int]]) -> None:
         """These requests, in order, had the rows of the last run: id, arm, seconds since it came, rows, and the number of the first."""
@@ -50,6 +53,12 @@ class Runs:
             logged = [LoggedRequest(name, arm, now - ago, rows, start) for name, arm, ago, rows, start in requests]
             rows = sum(request.rows for request in logged)
             self._log(LoggedBatch(version.model, version.number, version.signature, logged, rows, self._inputs, self._outputs))
+
+
+def _memory(datatype: str, tensor: Tensor) -> Any:
+    if datatype == "BYTES":
+        return tensor.ravel().tolist()
+    return np.ascontiguousarray(tensor, WIRE_DTYPES[datatype])
 
 
 def _tensor(datatype: str, memory: Any, shape: list[int]) -> Tensor:

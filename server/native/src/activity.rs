@@ -97,7 +97,9 @@ pub struct OpenCall(Rc<Activity>);
 impl Drop for OpenCall {
     fn drop(&mut self) {
         self.0.calls.set(self.0.calls.get() - 1);
-        self.0.idle_since.set(Instant::now());
+        if self.0.calls.get() == 0 {
+            self.0.idle_since.set(Instant::now());
+        }
     }
 }
 

@@ -3,17 +3,22 @@
 use std::future::poll_fn;
 use std::io::Read;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::read::{GzDecoder, ZlibDecoder};
-use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use h2::{RecvStream, SendStream};
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, Uri};
 
 use crate::status::{self, Status};
 
 const PREFIX: usize = 5;
+const SMALL_MESSAGE: usize = 256;
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The connection went away, or the caller reset the call: nobody is there to be answered.
 pub struct Gone;
@@ -26,19 +31,26 @@ pub struct Peer {
 
 /// What came before the message.
 pub struct Head {
-    pub path: String,
+    uri: Uri,
     pub headers: HeaderMap,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
 }
 
 impl Head {
-    pub fn new(request: &Request<RecvStream>) -> Self {
-        let headers = request.headers().clone();
-        let timeout = headers.get("grpc-timeout").and_then(|value| timeout(value.as_bytes()));
+    pub fn new(request: Parts, now: Instant) -> Self {
+        let timeout = request.headers.get("grpc-timeout").and_then(|value| timeout(value.as_bytes()));
         // A timeout of centuries is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Head { path: request.uri().path().to_owned(), headers, deadline }
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        Head { uri: request.uri, headers: request.headers, deadline }
+    }
+
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
@@ -112,18 +124,30 @@ impl Messages {
 
     /// The next message; `None` at the end of the call.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// What `next` gives, if that is known without waiting.
+    pub fn here(&mut self) -> Poll<Result<Option<Bytes>, Refused>> {
+        self.poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Refused>> {
         loop {
             if let Some(message) = self.whole()? {
-                return Ok(Some(message));
+                return Poll::Ready(Ok(Some(message)));
             }
-            match self.body.data().await {
+            match ready!(self.body.poll_data(context)) {
                 Some(Ok(data)) => {
                     let _ = self.body.flow_control().release_capacity(data.len());
                     self.buffer.put_slice(&data);
                 }
-                Some(Err(_)) => return Err(Refused::Gone),
-                None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(Refused::With(Status::plain(status::INTERNAL, "the call ended inside a message"))),
+                Some(Err(_)) => return Poll::Ready(Err(Refused::Gone)),
+                None if self.buffer.is_empty() => return Poll::Ready(Ok(None)),
+                None => {
+                    let status = Status::plain(status::INTERNAL, "the call ended inside a message");
+                    return Poll::Ready(Err(Refused::With(status)));
+                }
             }
         }
     }
@@ -151,10 +175,23 @@ pub enum Refused {
     With(Status),
 }
 
+/// A message behind its length, as it is sent.
+pub struct Framed(Bytes);
+
+/// What `write` appends, as a message.
+pub fn framed(write: impl FnOnce(&mut BytesMut)) -> Framed {
+    let mut buffer = BytesMut::with_capacity(SMALL_MESSAGE);
+    buffer.put_bytes(0, PREFIX);
+    write(&mut buffer);
+    let length = (buffer.len() - PREFIX) as u32;
+    buffer[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    Framed(buffer.freeze())
+}
+
 /// Where the answers of a call go.
 pub struct Answers {
     respond: SendResponse<Bytes>,
-    stream: Option<h2::SendStream<Bytes>>,
+    stream: Option<SendStream<Bytes>>,
 }
 
 impl Answers {
@@ -164,38 +201,47 @@ impl Answers {
 
     /// Return once the caller has reset the call, or its connection is gone.
     pub async fn gone(&mut self) {
-        poll_fn(|context| {
-            let reset = match &mut self.stream {
-                Some(stream) => stream.poll_reset(context),
-                None => self.respond.poll_reset(context),
-            };
-            reset.map(|_| ())
-        })
-        .await;
+        poll_fn(|context| self.poll_gone(context)).await;
     }
 
-    /// Send a message.
+    /// Whether that has happened.
+    pub fn are_unwanted(&mut self) -> bool {
+        self.poll_gone(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let reset = match &mut self.stream {
+            Some(stream) => stream.poll_reset(context),
+            None => self.respond.poll_reset(context),
+        };
+        reset.map(|_| ())
+    }
+
+    /// Send a message, and wait until the caller has taken enough of what was sent before.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), Gone> {
-        let mut framed = BytesMut::with_capacity(PREFIX + message.len());
-        framed.put_u8(0);
-        framed.put_u32(u32::try_from(message.len()).map_err(|_| Gone)?);
-        framed.put_slice(message);
-        if self.stream.is_none() {
-            self.stream = Some(self.respond.send_response(head(), false).map_err(|_| Gone)?);
-        }
-        let Some(stream) = &mut self.stream else { return Err(Gone) };
-        send_all(stream, framed.freeze()).await
+        let framed = framed(|buffer| buffer.put_slice(message));
+        send_all(self.begun()?, framed).await
     }
 
     /// End the call: with a message before, all went well.
     pub fn finish(mut self) -> Result<(), Gone> {
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        self.begun()?.send_trailers(trailers).map_err(|_| Gone)
+    }
+
+    /// Answer with the only message of the call. What the caller does not take at once is kept until it does.
+    pub fn answer(mut self, message: Framed) {
+        // Nobody to be told is no error.
+        let _ = self.begun().and_then(|stream| stream.send_data(message.0, false).map_err(|_| Gone));
+        let _ = self.finish();
+    }
+
+    fn begun(&mut self) -> Result<&mut SendStream<Bytes>, Gone> {
         if self.stream.is_none() {
             self.stream = Some(self.respond.send_response(head(), false).map_err(|_| Gone)?);
         }
-        let Some(mut stream) = self.stream else { return Err(Gone) };
-        let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
-        stream.send_trailers(trailers).map_err(|_| Gone)
+        self.stream.as_mut().ok_or(Gone)
     }
 
     /// End the call with a status.
@@ -212,7 +258,7 @@ impl Answers {
     }
 }
 
-async fn send_all(stream: &mut h2::SendStream<Bytes>, mut data: Bytes) -> Result<(), Gone> {
+async fn send_all(stream: &mut SendStream<Bytes>, Framed(mut data): Framed) -> Result<(), Gone> {
     // Small answers fit into the window: no task has to wait for room.
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -229,13 +275,13 @@ async fn send_all(stream: &mut h2::SendStream<Bytes>, mut data: Bytes) -> Result
 
 fn head() -> Response<()> {
     let mut response = Response::new(());
-    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 
 fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(3);
-    trailers.insert("grpc-status", HeaderValue::from(status.code));
+    trailers.insert(GRPC_STATUS, HeaderValue::from(status.code));
     if let Ok(text) = HeaderValue::from_str(&status::percent_encoded(&status.text)) {
         trailers.insert("grpc-message", text);
     }

@@ -3,7 +3,29 @@
 //! The same order as `server/grpcio_transport/fair_queue.py`: deficit round robin (Shreedhar and Varghese 1995) in rows.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+
+/// Hashes the keys of requests: they are numbers that count up, and ours.
+#[derive(Clone, Copy, Default)]
+pub struct KeyHasher(u64);
+
+pub type ByKey = BuildHasherDefault<KeyHasher>;
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a key is a number");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        // Fibonacci hashing (Knuth, TAOCP 3, 6.4): the table looks at the low bits and at the high ones.
+        self.0 = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
 
 /// The levels, first served first; the last is for copies nobody waits for.
 pub const LEVELS: usize = 4;
@@ -34,7 +56,7 @@ struct Waiting {
 /// A request of more than `max_rows` rows is served in pieces, any other whole.
 pub struct FairQueue {
     max_rows: usize,
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, Waiting, ByKey>,
     levels: [Level; LEVELS],
     next: u64,
     rows: usize,
@@ -43,7 +65,7 @@ pub struct FairQueue {
 
 impl FairQueue {
     pub fn new(max_rows: usize) -> Self {
-        FairQueue { max_rows, waiting: HashMap::new(), levels: Default::default(), next: 0, rows: 0, batches: 0 }
+        FairQueue { max_rows, waiting: HashMap::default(), levels: Default::default(), next: 0, rows: 0, batches: 0 }
     }
 
     /// Rows that wait.
@@ -171,9 +193,9 @@ impl Level {
         own + (self.rows - own).min(others * (own + rows + QUANTUM))
     }
 
-    /// Give turns until the batch is full or nobody has anything that fits. Who was passed over is first in the next batch, before them who
-    /// got nothing of this one: else one might be first for ever, and leave no room for another each time.
-    fn fill(&mut self, batch: &mut Gathering, waiting: &mut HashMap<u64, Waiting>) {
+    /// Give turns until the batch is full or nobody has anything that fits. Who was passed over is first in the next batch, those before the
+    /// others who got nothing of this one: else one might be first for ever, and leave no room for another each time.
+    fn fill(&mut self, batch: &mut Gathering, waiting: &mut HashMap<u64, Waiting, ByKey>) {
         let (mut passed, mut served) = (Vec::new(), Vec::new());
         while batch.room > 0
             && let Some(name) = self.turns.pop_front()
@@ -201,7 +223,7 @@ impl Level {
 }
 
 /// One turn: whether the caller's next request cannot join this batch, and the rows it was given.
-fn serve(caller: &mut Caller, batch: &mut Gathering, waiting: &mut HashMap<u64, Waiting>) -> (bool, usize) {
+fn serve(caller: &mut Caller, batch: &mut Gathering, waiting: &mut HashMap<u64, Waiting, ByKey>) -> (bool, usize) {
     let mut given = 0;
     while batch.room > 0
         && let Some(&key) = caller.waiting.front()

@@ -1,7 +1,7 @@
-//! What the thread that serves shares with those of Python: the table, the counters, the functions.
+//! What the thread that serves shares with those of Python: the options, the counters, the functions.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
@@ -9,7 +9,6 @@ use crate::counters::Counters;
 use crate::health::Health;
 use crate::observers::Observers;
 use crate::python::Functions;
-use crate::router::Table;
 use crate::tls::Tls;
 
 /// What can be set.
@@ -32,10 +31,9 @@ pub struct Shared {
     pub observers: Observers,
     pub authenticated: bool,
     pub closed: AtomicBool,
-    pub in_flight: AtomicUsize,
+    pub in_flight: Arc<AtomicUsize>,
     process: String,
     numbers: AtomicU64,
-    table: RwLock<Arc<Table>>,
 }
 
 impl Shared {
@@ -56,19 +54,10 @@ impl Shared {
             observers,
             authenticated,
             closed: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Arc::default(),
             process,
             numbers: AtomicU64::new(0),
-            table: RwLock::default(),
         }
-    }
-
-    pub fn table(&self) -> Arc<Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub fn install(&self, table: Table) {
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 
     /// An id for a request that has none.

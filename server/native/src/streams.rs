@@ -2,12 +2,15 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
+use crate::caught::caught;
+use crate::inference::{Inference, Reply};
 use crate::pipeline::Pipeline;
 use crate::status::Status;
 use crate::wire;
@@ -15,34 +18,24 @@ use crate::wire;
 /// Requests of one stream that may be unanswered; then no more is read from it, and HTTP/2 holds the caller back.
 const WINDOW: usize = 64;
 
-type Answer = Option<Result<Bytes, Status>>;
+type Answer = Result<Bytes, Status>;
 
 /// `ModelStreamInfer`: answers come in the order of the requests, and a refusal does not end the stream.
-pub async fn infer(pipeline: Rc<Pipeline>, head: Head, peer: Arc<Peer>, messages: Messages, mut answers: Answers) -> Result<(), Gone> {
-    let (ended, is_over) = watch::channel(());
+pub async fn infer(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages: Messages, mut answers: Answers) -> Result<(), Gone> {
     let (unanswered, mut next) = mpsc::channel::<oneshot::Receiver<Answer>>(WINDOW);
-    let reading = spawn_local(read(pipeline, Rc::new(head), peer, messages, unanswered, is_over));
+    let reading = spawn_local(read(pipeline, head, peer, messages, unanswered));
     loop {
         let answer = tokio::select! {
-            () = answers.gone() => None,
-            answer = next.recv() => match answer {
-                Some(answer) => Some(answer),
-                None => break,
-            },
+            () = answers.gone() => return Err(Gone),
+            answer = next.recv() => answer,
         };
-        let Some(answer) = answer else {
-            drop(ended);
-            return Err(Gone);
-        };
+        let Some(answer) = answer else { break };
         let answer = tokio::select! {
-            () = answers.gone() => None,
-            answer = answer => answer.unwrap_or(None),
+            // Whatever it has asked for is given up as the places for the answers are dropped.
+            () = answers.gone() => return Err(Gone),
+            answer = answer => answer.map_err(|_| Gone)?,
         };
-        match answer {
-            // Whatever else it has asked for is given up with it, as `ended` goes.
-            None => return Err(Gone),
-            Some(answer) => answers.send(&wrapped(answer)).await?,
-        }
+        answers.send(&wrapped(answer)).await?;
     }
     match reading.await {
         Ok(Ok(())) => answers.finish(),
@@ -60,7 +53,6 @@ async fn read(
     peer: Arc<Peer>,
     mut messages: Messages,
     unanswered: mpsc::Sender<oneshot::Receiver<Answer>>,
-    is_over: watch::Receiver<()>,
 ) -> Result<(), Refused> {
     loop {
         // Room for the answer first: what is not read, the caller keeps.
@@ -68,12 +60,9 @@ async fn read(
         let Some(message) = messages.next().await? else { return Ok(()) };
         let (tell, told) = oneshot::channel();
         place.send(told);
-        let (pipeline, head, peer, mut is_over) = (pipeline.clone(), head.clone(), peer.clone(), is_over.clone());
-        spawn_local(async move {
-            // Nothing is ever sent: it changes when its sender is gone.
-            let gone = async { while is_over.changed().await.is_ok() {} };
-            let _ = tell.send(pipeline.infer(&head, &peer, message, gone).await);
-        });
+        let inference = Inference::new(pipeline.clone(), head.clone(), peer.clone(), message, Instant::now(), Reply::Stream(tell));
+        // A defect ends this inference.
+        caught(|| pipeline.infer(inference));
     }
 }
 
@@ -90,7 +79,7 @@ fn wrapped(answer: Result<Bytes, Status>) -> BytesMut {
 /// A stream whose messages Python answers, one after the other.
 pub async fn asked_of_python(
     pipeline: Rc<Pipeline>,
-    head: Head,
+    head: Rc<Head>,
     peer: Arc<Peer>,
     mut messages: Messages,
     mut answers: Answers,
@@ -117,7 +106,13 @@ pub async fn asked_of_python(
 }
 
 /// Health's `Watch`: one answer now, and one at each change.
-pub async fn watch_health(pipeline: Rc<Pipeline>, head: Head, peer: Arc<Peer>, message: Bytes, mut answers: Answers) -> Result<(), Gone> {
+pub async fn watch_health(
+    pipeline: Rc<Pipeline>,
+    head: Rc<Head>,
+    peer: Arc<Peer>,
+    message: Bytes,
+    mut answers: Answers,
+) -> Result<(), Gone> {
     let Ok(mut watched) = pipeline.shared.health.watch(message.clone()) else {
         if let Err(status) = pipeline.ask(&head, peer, message).await {
             answers.refuse(&status);

@@ -113,6 +113,11 @@ pub fn put_varint(buffer: &mut BytesMut, mut number: u64) {
     buffer.put_u8(number as u8);
 }
 
+/// The bytes that a varint takes.
+pub fn varint_size(number: usize) -> usize {
+    (usize::BITS - (number | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 /// Append the tag and the length of a field whose bytes follow.
 pub fn put_head(buffer: &mut BytesMut, number: u32, length: usize) {
     put_varint(buffer, u64::from(number) << 3 | 2);

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import grpc
 import numpy as np
 import pytest
+from grpc_status import rpc_status
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -51,7 +52,7 @@ def outcome(channel: grpc.Channel, data: bytes) -> object:
     try:
         answer = pb.ModelInferResponse.FromString(channel.unary_unary(MODEL_INFER, bytes, bytes)(data, timeout=20))
     except grpc.RpcError as error:
-        return error.code(), error.details(), [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
+        return error.code(), error.details(), str(rpc_status.from_call(error))  # type: ignore[arg-type]
     if not pb.ModelInferRequest.FromString(data).id:
         answer.id = ""
     answer.parameters.pop("tidegate_timing", None)

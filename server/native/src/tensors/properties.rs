@@ -21,19 +21,23 @@ proptest! {
 
     #[test]
     fn rows_one_after_the_other_are_the_whole((sample, rows) in parted()) {
-        let mut parts = Rows::new(Tensor::new(sample.datatype, sample.shape.clone(), sample.raw().into()));
-        let (mut joined, mut place) = (Vec::new(), 0);
+        let data = sample.raw();
+        let parts = Rows::of(Tensor::new(sample.datatype, sample.shape.clone(), data.clone().into()));
+        let (mut joined, mut start) = (Vec::new(), 0);
         let width: usize = sample.shape[1..].iter().product();
         for count in rows {
-            let part = parts.next(count);
-            let elements = sample.elements[place..place + count * width].to_vec();
-            place += count * width;
-            prop_assert_eq!(&part.shape[1..], &sample.shape[1..]);
-            prop_assert_eq!(part.shape[0], count);
-            prop_assert_eq!(part.data(), Sample { elements, ..sample.clone() }.raw());
-            joined.extend_from_slice(part.data());
+            let stop = start + count;
+            let elements = sample.elements[start * width..stop * width].to_vec();
+            let part = parts.bytes(start, stop);
+            prop_assert_eq!(parts.shape(start, stop).collect::<Vec<_>>(), [&[count], &sample.shape[1..]].concat());
+            prop_assert_eq!(part, Sample { elements, ..sample.clone() }.raw());
+            prop_assert_eq!(part, super::rows(&data, sample.datatype, width, start, stop));
+            joined.extend_from_slice(part);
+            start = stop;
         }
-        prop_assert_eq!(joined, sample.raw());
+        prop_assert_eq!(&joined, &data);
+        let whole = Rows::whole(Tensor::new(sample.datatype, sample.shape.clone(), data.clone().into()));
+        prop_assert_eq!((whole.bytes(0, 1), whole.shape(0, 1).collect::<Vec<_>>()), (&data[..], sample.shape));
     }
 
     #[test]
