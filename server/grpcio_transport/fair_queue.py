@@ -182,8 +182,8 @@ class _Level:
     def fill(self, batch: _Gathering) -> None:
         """Give turns until the batch is full or nobody has anything that fits.
 
-        Who was passed over is first in the next batch, those before the others who got nothing of this one: else one might be first for ever,
-        and leave no room for another each time.
+        Who was passed over is first in the next batch, those before the others who got nothing of this one: else one might be first for
+        ever, and leave no room for another each time.
         """
         passed: list[tuple[str, _Caller]] = []
         served: list[tuple[str, _Caller]] = []
