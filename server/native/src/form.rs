@@ -5,7 +5,8 @@ use std::rc::Rc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::jobs::Part;
-use crate::requests::{Input, Request, TIMING};
+use crate::parameters::TIMING;
+use crate::requests::{Input, Request};
 use crate::tensors::{Datatype, texts};
 use crate::wire::{self, Malformed};
 
@@ -220,3 +221,6 @@ fn put_typed<'a>(contents: &mut BytesMut, datatype: Datatype, parts: impl Iterat
 fn chunks<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
     data.as_chunks::<N>().0.iter().copied()
 }
+
+#[cfg(test)]
+mod properties;

@@ -13,8 +13,13 @@ mod auth;
 mod call;
 mod caught;
 mod counters;
+#[cfg(test)]
+mod encoding;
 mod engine;
+mod field_count;
 mod form;
+#[cfg(test)]
+mod framing;
 mod grants;
 mod health;
 mod inference;
@@ -24,6 +29,7 @@ mod lane;
 mod memory;
 mod observers;
 mod pace;
+mod parameters;
 mod pipeline;
 mod pool;
 mod python;
@@ -41,10 +47,13 @@ mod transport;
 mod turns;
 mod wire;
 
+#[cfg(not(any(miri, sanitized)))]
 use mimalloc::MiMalloc;
 use pyo3::prelude::*;
 
 /// A request is a dozen small allocations, some given back by another thread: glibc takes a tenth of its time for them.
+/// Miri and `AddressSanitizer` bring their own (see `sanitize.sh`).
+#[cfg(not(any(miri, sanitized)))]
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -184,3 +184,6 @@ fn starts(data: &[u8], rows: usize, in_row: usize) -> Vec<usize> {
     }
     starts
 }
+
+#[cfg(test)]
+mod properties;
