@@ -6,12 +6,14 @@
 
 mod activity;
 mod admission;
+mod authority;
 mod call;
 mod counters;
 mod engine;
 mod form;
 mod health;
 mod lane;
+mod listening;
 mod observers;
 mod pace;
 mod pipeline;

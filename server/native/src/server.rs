@@ -1,13 +1,12 @@
 //! The transport as Python sees it: one object with plain values in and out.
 
 use std::collections::HashMap;
-use std::net::ToSocketAddrs;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tokio::sync::watch;
 
@@ -15,6 +14,7 @@ use crate::counters::{Bounds, Counters};
 use crate::engine::Engine;
 use crate::form::{Form, Spec};
 use crate::lane::{Lane, Limits as LaneLimits};
+use crate::listening;
 use crate::observers::Observers;
 use crate::python::Functions;
 use crate::router::{Model, Table};
@@ -151,11 +151,11 @@ impl Server {
         self.shared.tls.renew(chain, key, client_ca).map_err(PyValueError::new_err)
     }
 
-    /// Listen on `HOST:PORT`; returns the port really bound. With `shared`, other processes may listen on it too.
-    fn start(&self, address: &str, shared: bool) -> PyResult<u16> {
-        let address = address.to_socket_addrs()?.next().ok_or_else(|| PyOSError::new_err("no such address"))?;
-        let listener = transport::listen(address, shared)?;
-        let port = listener.local_addr()?.port();
+    /// Listen on `HOST:PORT` or `unix:PATH`; returns the port really bound, if there is one. With `shared`, other processes may listen on it
+    /// too.
+    fn start(&self, address: &str, shared: bool) -> PyResult<Option<u16>> {
+        let listener = listening::listen(address, shared)?;
+        let port = listener.port()?;
         let (state, limits, phase) = (self.shared.clone(), self.limits.clone(), self.phase.subscribe());
         let thread = std::thread::Builder::new().name("serve".into()).spawn(move || {
             if let Err(error) = transport::run(listener, state, limits, phase) {

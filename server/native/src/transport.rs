@@ -1,6 +1,5 @@
 //! Listens, and carries calls over HTTP/2: each connection is a task, each call another, all on one thread.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +8,13 @@ use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode};
-use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::activity::{Activity, OpenCall, Watched};
 use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
+use crate::listening::{Bound, Connection, Listener};
 use crate::pipeline::{Pipeline, passed};
 use crate::shared::Shared;
 use crate::status::{self, Status};
@@ -27,7 +25,6 @@ const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInf
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
-const BACKLOG: i32 = 1024;
 /// Bytes that one call, and one connection, may have sent without being read.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -57,24 +54,12 @@ pub enum Phase {
     Stopped,
 }
 
-/// A listening socket; with `shared`, other processes may listen on the same port.
-pub fn listen(address: SocketAddr, shared: bool) -> std::io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// Serve until the phase is `Stopped`. Takes the thread it is called on.
-pub fn run(listener: StdListener, shared: Arc<Shared>, limits: Limits, phase: watch::Receiver<Phase>) -> std::io::Result<()> {
+pub fn run(listener: Bound, shared: Arc<Shared>, limits: Limits, phase: watch::Receiver<Phase>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(CONTROL_THREADS).build()?;
     let pipeline = Rc::new(Pipeline::new(shared));
     LocalSet::new().block_on(&runtime, async move {
-        let listener = TcpListener::from_std(listener)?;
-        accept(listener, pipeline, limits, phase).await;
+        accept(listener.into_listener()?, pipeline, limits, phase).await;
         Ok(())
     })
 }
@@ -82,7 +67,7 @@ pub fn run(listener: StdListener, shared: Arc<Shared>, limits: Limits, phase: wa
 /// Threads for what is no inference.
 const CONTROL_THREADS: usize = 4;
 
-async fn accept(listener: TcpListener, pipeline: Rc<Pipeline>, limits: Limits, mut phase: watch::Receiver<Phase>) {
+async fn accept(listener: Listener, pipeline: Rc<Pipeline>, limits: Limits, mut phase: watch::Receiver<Phase>) {
     let mut listener = Some(listener);
     loop {
         let arrived = async {
@@ -93,8 +78,8 @@ async fn accept(listener: TcpListener, pipeline: Rc<Pipeline>, limits: Limits, m
         };
         tokio::select! {
             arrived = arrived => match arrived {
-                Ok((socket, peer)) => {
-                    spawn_local(connection(socket, peer, pipeline.clone(), limits.clone(), phase.clone()));
+                Ok((socket, address)) => {
+                    spawn_local(connection(socket, address, pipeline.clone(), limits.clone(), phase.clone()));
                 }
                 // Out of file descriptors, say: those who wait are asked again soon.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -109,10 +94,7 @@ async fn accept(listener: TcpListener, pipeline: Rc<Pipeline>, limits: Limits, m
     }
 }
 
-async fn connection(socket: TcpStream, address: SocketAddr, pipeline: Rc<Pipeline>, limits: Limits, phase: watch::Receiver<Phase>) {
-    // What is sent is whole answers: waiting to send more at once would only delay them.
-    let _ = socket.set_nodelay(true);
-    let address: Arc<str> = if address.is_ipv4() { format!("ipv4:{address}") } else { format!("ipv6:{address}") }.into();
+async fn connection(socket: Connection, address: Arc<str>, pipeline: Rc<Pipeline>, limits: Limits, phase: watch::Receiver<Phase>) {
     match pipeline.shared.tls.acceptor() {
         None => serve(socket, Peer { address, names: Vec::new() }, pipeline, limits, phase).await,
         Some(acceptor) => {
