@@ -15,6 +15,7 @@ from server.clock import steady_clock
 from server.counts import ROWS, SECONDS, Counters, Histogram, VersionCounts
 from server.errors import SettingsError
 from server.grpcio_transport.drift import DriftCounters
+from server.listeners import with_port
 from server.loaded_version import LoadedVersion
 from server.native.credentials import listed
 from server.native.functions import Functions, names_of
@@ -24,6 +25,7 @@ from server.routing import RoutingTable, ServedModel
 from server.security import Security
 from server.service import Call
 from server.settings import Settings
+from server.unix_sockets import path_of
 
 STOP_SECONDS = 30.0
 """How long requests in flight may take to end once the daemon stops."""
@@ -91,15 +93,14 @@ class NativeTransport:
 
     def start(self) -> str:
         """See `Transport.start`."""
-        host, _, _ = self._settings.grpc_address.rpartition(":")
+        address = self._settings.grpc_address
+        path = path_of(address)
         try:
-            port = self._server.start(self._settings.grpc_address, self._settings.replicas > 1)
+            port = self._server.start(address if path is None else f"unix:{path}", self._settings.replicas > 1)
         except OSError as error:
-            raise SettingsError(
-                f"cannot listen on {self._settings.grpc_address}: is it taken? Choose another with --grpc-address"
-            ) from error
+            raise SettingsError(f"cannot listen on {address}: is it taken? Choose another with --grpc-address") from error
         threading.Thread(target=self._fold, name="fold", daemon=True).start()
-        return f"{host}:{port}"
+        return address if port is None else with_port(address, port)
 
     def install(self, table: RoutingTable) -> None:
         """See `Transport.install`."""

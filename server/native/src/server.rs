@@ -1,13 +1,12 @@
 //! The transport as Python sees it: one object with plain values in and out.
 
 use std::collections::HashMap;
-use std::net::ToSocketAddrs;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use crate::counters::{Bounds, Counters, VersionCounts};
 use crate::grants::{Holder, Known};
 use crate::installed::{Installed, ServedModel, Version};
 use crate::lane::Limits as LaneLimits;
+use crate::listening;
 use crate::observers::Observers;
 use crate::python::Functions;
 use crate::shared::{Options, Shared};
@@ -137,11 +137,11 @@ impl Server {
         Ok(())
     }
 
-    /// Listen on `HOST:PORT`; returns the port really bound. With `shared`, other processes may listen on it too.
-    fn start(&self, address: &str, shared: bool) -> PyResult<u16> {
-        let address = address.to_socket_addrs()?.next().ok_or_else(|| PyOSError::new_err("no such address"))?;
-        let listener = transport::listen(address, shared)?;
-        let port = listener.local_addr()?.port();
+    /// Listen on `HOST:PORT` or `unix:PATH`; returns the port really bound, if there is one. With `shared`, other processes may listen on it
+    /// too.
+    fn start(&self, address: &str, shared: bool) -> PyResult<Option<u16>> {
+        let listener = listening::listen(address, shared)?;
+        let port = listener.port()?;
         self.order(Order::Listen(listener))?;
         Ok(port)
     }

@@ -1,7 +1,6 @@
 //! Listens, and carries calls over HTTP/2: each connection is a task, each call another, all on one thread.
 
 use std::future::poll_fn;
-use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -9,12 +8,10 @@ use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::server::{self, Connection, SendResponse};
+use h2::server::{self, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode};
-use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
@@ -24,6 +21,7 @@ use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
 use crate::caught::{caught, caught_task};
 use crate::inference::{Inference, Reply};
 use crate::installed::{Installed, ServedModel, Version};
+use crate::listening::{Bound, Connection};
 use crate::pipeline::{LATE, Pipeline, expired, passed};
 use crate::shared::Shared;
 use crate::status::{self, Status};
@@ -34,7 +32,6 @@ pub const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStrea
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
-const BACKLOG: i32 = 1024;
 /// Bytes that one call, and one connection, may have sent without being read.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -64,20 +61,9 @@ pub enum Phase {
     Stopped,
 }
 
-/// A listening socket; with `shared`, other processes may listen on the same port.
-pub fn listen(address: SocketAddr, shared: bool) -> std::io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// What the thread that serves is asked to do.
 pub enum Order {
-    Listen(StdListener),
+    Listen(Bound),
     Install { versions: Vec<Version>, models: Vec<ServedModel>, done: Sender<Result<(), String>> },
 }
 
@@ -127,8 +113,8 @@ async fn obey(pipeline: Rc<Pipeline>, limits: Rc<Limits>, mut orders: UnboundedR
 /// Threads for what is no inference.
 const CONTROL_THREADS: usize = 4;
 
-async fn accept(listener: StdListener, pipeline: Rc<Pipeline>, limits: Rc<Limits>, mut phase: watch::Receiver<Phase>) {
-    let mut listener = match TcpListener::from_std(listener) {
+async fn accept(listener: Bound, pipeline: Rc<Pipeline>, limits: Rc<Limits>, mut phase: watch::Receiver<Phase>) {
+    let mut listener = match listener.into_listener() {
         Ok(listener) => Some(listener),
         Err(error) => return eprintln!("nothing is accepted: {error}"),
     };
@@ -141,8 +127,8 @@ async fn accept(listener: StdListener, pipeline: Rc<Pipeline>, limits: Rc<Limits
         };
         tokio::select! {
             arrived = arrived => match arrived {
-                Ok((socket, peer)) => {
-                    spawn_local(connection(socket, peer, pipeline.clone(), limits.clone(), phase.clone()));
+                Ok((socket, address)) => {
+                    spawn_local(connection(socket, address, pipeline.clone(), limits.clone(), phase.clone()));
                 }
                 // Out of file descriptors, say: those who wait are asked again soon.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -157,10 +143,7 @@ async fn accept(listener: StdListener, pipeline: Rc<Pipeline>, limits: Rc<Limits
     }
 }
 
-async fn connection(socket: TcpStream, address: SocketAddr, pipeline: Rc<Pipeline>, limits: Rc<Limits>, phase: watch::Receiver<Phase>) {
-    // What is sent is whole answers: waiting to send more at once would only delay them.
-    let _ = socket.set_nodelay(true);
-    let address: Arc<str> = if address.is_ipv4() { format!("ipv4:{address}") } else { format!("ipv6:{address}") }.into();
+async fn connection(socket: Connection, address: Arc<str>, pipeline: Rc<Pipeline>, limits: Rc<Limits>, phase: watch::Receiver<Phase>) {
     match pipeline.shared.tls.acceptor() {
         None => serve(socket, Peer { address, names: Vec::new() }, pipeline, limits, phase).await,
         Some(acceptor) => {
@@ -260,7 +243,7 @@ struct Arrivals {
 
 impl Arrivals {
     /// Take calls until the connection ends.
-    async fn all_of<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut Connection<S, Bytes>) {
+    async fn all_of<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut server::Connection<S, Bytes>) {
         poll_fn(|context| {
             while let Some(Ok((request, respond))) = ready!(connection.poll_accept(context)) {
                 caught(|| self.take(request, respond));
