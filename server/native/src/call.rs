@@ -248,6 +248,10 @@ impl Answers {
             let _ = stream.send_trailers(trailers);
         } else {
             let mut response = head();
+            if status.code == status::UNIMPLEMENTED {
+                // It may be the packing that is unknown: which are known is said ("Compression in gRPC").
+                response.headers_mut().insert("grpc-accept-encoding", HeaderValue::from_static("identity, deflate, gzip"));
+            }
             response.headers_mut().extend(trailers);
             let _ = self.respond.send_response(response, true);
         }
