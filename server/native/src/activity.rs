@@ -6,12 +6,15 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
+
+use crate::kept::{Account, Kept};
 
 const PREFACE: usize = 24;
 const FRAME_HEAD: usize = 9;
@@ -32,10 +35,11 @@ pub struct Activity {
     too_many: Notify,
     calls: Cell<usize>,
     idle_since: Cell<Instant>,
+    account: Arc<Account>,
 }
 
 impl Activity {
-    pub fn new(min_ping_interval: Duration) -> Rc<Self> {
+    pub fn new(min_ping_interval: Duration, account: Arc<Account>) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Activity {
             min_ping_interval,
@@ -45,7 +49,13 @@ impl Activity {
             too_many: Notify::new(),
             calls: Cell::new(0),
             idle_since: Cell::new(now),
+            account,
         })
+    }
+
+    /// See `Account::keep`.
+    pub fn keep(&self, bytes: usize) -> Option<Kept> {
+        self.account.keep(bytes)
     }
 
     /// Return once the client pings more often than it may.
@@ -94,6 +104,13 @@ impl Activity {
 }
 
 pub struct OpenCall(Rc<Activity>);
+
+impl OpenCall {
+    /// See `Account::keep`.
+    pub fn keep(&self, bytes: usize) -> Option<Kept> {
+        self.0.keep(bytes)
+    }
+}
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
@@ -197,6 +214,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept::Store;
+
+    fn activity() -> Rc<Activity> {
+        Activity::new(Duration::from_secs(10), Account::new(Store::new(0)))
+    }
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -210,7 +232,7 @@ mod tests {
     #[test]
     fn a_connection_begins_with_settings() {
         for (kind, flags, fine) in [(SETTINGS, 0, true), (SETTINGS, ACKNOWLEDGEMENT, false), (PING, 0, false), (1, 4, false)] {
-            let mut watched = Watched::new((), Activity::new(Duration::from_secs(10)));
+            let mut watched = Watched::new((), activity());
             assert!(watched.look(&[b'x'; PREFACE]));
             assert_eq!(watched.look(&frame(kind, flags, b"")), fine, "{kind}");
         }
@@ -224,7 +246,7 @@ mod tests {
             data.extend(frame(PING, ACKNOWLEDGEMENT, b"12345678"));
         }
         for size in 1..data.len() {
-            let activity = Activity::new(Duration::from_secs(10));
+            let activity = activity();
             let mut watched = Watched::new((), activity.clone());
             assert!(data.chunks(size).all(|part| watched.look(part)));
             assert_eq!(activity.strikes.get(), 3, "in parts of {size}");
@@ -233,7 +255,7 @@ mod tests {
 
     #[test]
     fn pings_between_other_frames_are_no_strikes() {
-        let activity = Activity::new(Duration::from_secs(10));
+        let activity = activity();
         let mut watched = Watched::new((), activity.clone());
         watched.look(&greeting());
         for _ in 0..10 {

@@ -25,6 +25,7 @@ mod health;
 mod inference;
 mod installed;
 mod jobs;
+mod kept;
 mod lane;
 mod memory;
 mod observers;
