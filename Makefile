@@ -27,7 +27,7 @@ demo-drift: .venv/.demo ## serve nine months of real flights to a model of one w
 
 native: .venv/.native ## build the native transport, in Rust, and install it into .venv
 
-test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched native-where-possible ## every test but the load tests; of the native transport too, where there is cargo
+test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched .venv/grpc-js/.fetched native-where-possible ## every test but the load tests; of the native transport too, where there is cargo
 	@[ ! -e .venv/.native ] || $(WITH_CARGO) sh server/native/test.sh || [ $$? -eq 3 ]
 	@$(BIN)/pytest
 
@@ -90,6 +90,9 @@ native-where-possible:
 
 .venv/debian/.fetched: $(UV) tests/debian-packages.sh
 	@sh tests/debian-packages.sh
+
+.venv/grpc-js/.fetched: $(UV) tests/node-packages.sh tests/contracts/transport/grpc_js/package.json
+	@sh tests/node-packages.sh
 
 # The KServe SDK pins older pandas and psutil than ours: it gets an environment of its own.
 .venv/peers/.installed: $(UV) requirements/peers.txt

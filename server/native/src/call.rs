@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::Read;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
@@ -14,10 +15,16 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, Uri};
 
+use crate::activity::{Activity, OpenCall};
+use crate::kept::Kept;
 use crate::status::{self, Status};
 
 const PREFIX: usize = 5;
 const SMALL_MESSAGE: usize = 256;
+/// A message that is announced gets so much memory, and twice as much each time that is full: who only announces takes none.
+const FIRST_MEMORY: usize = 16 << 10;
+/// Answers of more count as kept until they are sent; smaller ones are bounded by the number of streams.
+const LARGE_ANSWER: usize = 64 << 10;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The connection went away, or the caller reset the call: nobody is there to be answered.
@@ -115,15 +122,20 @@ pub struct Messages {
     buffer: BytesMut,
     packing: Packing,
     max_bytes: usize,
+    activity: Rc<Activity>,
+    /// What counts of `buffer` as kept, and how much that is.
+    kept: Option<Kept>,
+    counted: usize,
 }
 
 impl Messages {
-    pub fn new(body: RecvStream, headers: &HeaderMap, max_bytes: usize) -> Self {
-        Messages { body, buffer: BytesMut::new(), packing: Packing::of(headers), max_bytes }
+    pub fn new(body: RecvStream, headers: &HeaderMap, max_bytes: usize, activity: Rc<Activity>) -> Self {
+        Messages { body, buffer: BytesMut::new(), packing: Packing::of(headers), max_bytes, activity, kept: None, counted: 0 }
     }
 
-    /// The next message; `None` at the end of the call.
+    /// The next message; `None` at the end of the call. The one before counts as kept until now.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
+        (self.kept, self.counted) = (None, 0);
         poll_fn(|context| self.poll_next(context)).await
     }
 
@@ -137,6 +149,7 @@ impl Messages {
             if let Some(message) = self.whole()? {
                 return Poll::Ready(Ok(Some(message)));
             }
+            self.count()?;
             match ready!(self.body.poll_data(context)) {
                 Some(Ok(data)) => {
                     let _ = self.body.flow_control().release_capacity(data.len());
@@ -152,6 +165,20 @@ impl Messages {
         }
     }
 
+    /// Count what is there of a message that is not whole.
+    fn count(&mut self) -> Result<(), Refused> {
+        let more = self.buffer.len() - self.counted;
+        if more > 0 {
+            let kept = self.activity.keep(more).ok_or_else(|| Refused::With(no_room()))?;
+            match &mut self.kept {
+                Some(before) => before.join(kept),
+                None => self.kept = Some(kept),
+            }
+            self.counted += more;
+        }
+        Ok(())
+    }
+
     fn whole(&mut self) -> Result<Option<Bytes>, Refused> {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
@@ -160,7 +187,9 @@ impl Messages {
         }
         let is_packed = prefix[0] != 0;
         if self.buffer.len() < PREFIX + length {
-            self.buffer.reserve(PREFIX + length - self.buffer.len());
+            if self.buffer.capacity() < FIRST_MEMORY {
+                self.buffer.reserve((PREFIX + length).min(FIRST_MEMORY) - self.buffer.len());
+            }
             return Ok(None);
         }
         let _ = self.buffer.split_to(PREFIX);
@@ -175,8 +204,23 @@ pub enum Refused {
     With(Status),
 }
 
+/// The refusal of what would take more memory than callers may take together.
+fn no_room() -> Status {
+    Status::refusal(status::RESOURCE_EXHAUSTED, "QUEUE_FULL", "as much is on its way in or out as may be: try again later", Some(1.0))
+}
+
 /// A message behind its length, as it is sent.
 pub struct Framed(Bytes);
+
+impl Framed {
+    /// The same message, counted as kept until it is sent, if there is room.
+    fn counted(self, open: &OpenCall) -> Result<Self, Status> {
+        if self.0.len() <= LARGE_ANSWER {
+            return Ok(self);
+        }
+        Ok(Framed(open.keep(self.0.len()).ok_or_else(no_room)?.with(self.0)))
+    }
+}
 
 /// What `write` appends, as a message.
 pub fn framed(write: impl FnOnce(&mut BytesMut)) -> Framed {
@@ -226,8 +270,20 @@ impl Answers {
         self.begun()?.send_trailers(trailers).map_err(|_| Gone)
     }
 
-    /// Answer with the only message of the call. What the caller does not take at once is kept until it does.
-    pub fn answer(mut self, message: Framed) {
+    /// Send a message of many, as `send` does, if there is room for it.
+    pub async fn send_counted(&mut self, message: &[u8], open: &OpenCall) -> Result<Result<(), Status>, Gone> {
+        match framed(|buffer| buffer.put_slice(message)).counted(open) {
+            Ok(message) => send_all(self.begun()?, message).await.map(Ok),
+            Err(status) => Ok(Err(status)),
+        }
+    }
+
+    /// Answer with the only message of the call. What the caller does not take at once is kept until it does, if there is room.
+    pub fn answer(mut self, message: Framed, open: &OpenCall) {
+        let message = match message.counted(open) {
+            Ok(message) => message,
+            Err(status) => return self.refuse(&status),
+        };
         // Nobody to be told is no error.
         let _ = self.begun().and_then(|stream| stream.send_data(message.0, false).map_err(|_| Gone));
         let _ = self.finish();
@@ -248,6 +304,10 @@ impl Answers {
             let _ = stream.send_trailers(trailers);
         } else {
             let mut response = head();
+            if status.code == status::UNIMPLEMENTED {
+                // It may be the packing that is unknown: which are known is said ("Compression in gRPC").
+                response.headers_mut().insert("grpc-accept-encoding", HeaderValue::from_static("identity, deflate, gzip"));
+            }
             response.headers_mut().extend(trailers);
             let _ = self.respond.send_response(response, true);
         }

@@ -1,12 +1,16 @@
 //! For tests: messages that come over a connection in pieces cut anywhere are those that were sent.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::activity::Activity;
 use crate::call::{Messages, Refused};
 use crate::encoding::seeded;
+use crate::kept::{Account, Store};
 
 const MAX_BYTES: usize = 150;
 
@@ -37,7 +41,8 @@ async fn received(pieces: Vec<Bytes>) -> (Vec<Vec<u8>>, bool) {
     let receive = async move {
         let mut connection = h2::server::handshake(far).await.expect("a connection");
         let (request, _respond) = connection.accept().await.expect("a call").expect("a call");
-        let mut messages = Messages::new(request.into_body(), &HeaderMap::new(), MAX_BYTES);
+        let activity = Activity::new(Duration::from_secs(10), Account::new(Store::new(usize::MAX)));
+        let mut messages = Messages::new(request.into_body(), &HeaderMap::new(), MAX_BYTES, activity);
         let read = async {
             let mut found = Vec::new();
             loop {

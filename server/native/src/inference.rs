@@ -23,7 +23,7 @@ use crate::status::{self, Status};
 /// Where the end of an inference goes.
 pub enum Reply {
     /// To the call that it is, which is open until then.
-    Call(Answers, #[expect(dead_code, reason = "held")] OpenCall),
+    Call(Answers, OpenCall),
     /// To the stream that it is a message of.
     Stream(oneshot::Sender<Result<Bytes, Status>>),
 }
@@ -38,7 +38,7 @@ impl Reply {
 
     fn answer(self, write: impl FnOnce(&mut BytesMut)) {
         match self {
-            Reply::Call(answers, _) => answers.answer(framed(write)),
+            Reply::Call(answers, open) => answers.answer(framed(write), &open),
             Reply::Stream(reply) => {
                 let mut answer = BytesMut::new();
                 write(&mut answer);

@@ -26,6 +26,7 @@ mod health;
 mod inference;
 mod installed;
 mod jobs;
+mod kept;
 mod lane;
 mod listening;
 mod memory;

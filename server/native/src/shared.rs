@@ -9,6 +9,7 @@ use crate::auth::Auth;
 use crate::counters::Counters;
 use crate::grants::Known;
 use crate::health::Health;
+use crate::kept::Store;
 use crate::observers::Observers;
 use crate::python::Functions;
 use crate::tls::Tls;
@@ -32,6 +33,7 @@ pub struct Shared {
     pub health: Health,
     pub tls: Tls,
     pub observers: Observers,
+    pub kept: Arc<Store>,
     pub authenticated: bool,
     pub auth: Auth,
     pub turns: Turns,
@@ -51,6 +53,8 @@ impl Shared {
         observers: Observers,
         process: String,
     ) -> Self {
+        // One message has to fit, and a connection may keep half.
+        let kept = Store::new(options.max_queue_bytes.max(2 * options.max_message_bytes));
         Shared {
             turns: Turns::new(options.max_queue_bytes),
             options,
@@ -59,6 +63,7 @@ impl Shared {
             health: Health::default(),
             tls: Tls::default(),
             observers,
+            kept,
             authenticated,
             auth: Auth::default(),
             anybody: Arc::new(Known::anybody()),

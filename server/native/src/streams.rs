@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
+use crate::activity::OpenCall;
 use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
 use crate::caught::caught;
 use crate::inference::{Inference, Reply};
@@ -17,25 +18,39 @@ use crate::wire;
 
 /// Requests of one stream that may be unanswered; then no more is read from it, and HTTP/2 holds the caller back.
 const WINDOW: usize = 64;
+/// Their bytes, for which the same holds; one of more has to be alone.
+const WINDOW_BYTES: usize = 1 << 20;
 
 type Answer = Result<Bytes, Status>;
+/// Where an answer comes, and its place in the window.
+type Unanswered = (oneshot::Receiver<Answer>, OwnedSemaphorePermit);
 
 /// `ModelStreamInfer`: answers come in the order of the requests, and a refusal does not end the stream.
-pub async fn infer(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages: Messages, mut answers: Answers) -> Result<(), Gone> {
-    let (unanswered, mut next) = mpsc::channel::<oneshot::Receiver<Answer>>(WINDOW);
+pub async fn infer(
+    pipeline: Rc<Pipeline>,
+    head: Rc<Head>,
+    peer: Arc<Peer>,
+    messages: Messages,
+    mut answers: Answers,
+    open: &OpenCall,
+) -> Result<(), Gone> {
+    let (unanswered, mut next) = mpsc::channel::<Unanswered>(WINDOW);
     let reading = spawn_local(read(pipeline, head, peer, messages, unanswered));
     loop {
         let answer = tokio::select! {
             () = answers.gone() => return Err(Gone),
             answer = next.recv() => answer,
         };
-        let Some(answer) = answer else { break };
+        let Some((answer, _place)) = answer else { break };
         let answer = tokio::select! {
             // Whatever it has asked for is given up as the places for the answers are dropped.
             () = answers.gone() => return Err(Gone),
             answer = answer => answer.map_err(|_| Gone)?,
         };
-        answers.send(&wrapped(answer)).await?;
+        if let Err(status) = answers.send_counted(&wrapped(answer), open).await? {
+            answers.refuse(&status);
+            return Ok(());
+        }
     }
     match reading.await {
         Ok(Ok(())) => answers.finish(),
@@ -52,14 +67,17 @@ async fn read(
     head: Rc<Head>,
     peer: Arc<Peer>,
     mut messages: Messages,
-    unanswered: mpsc::Sender<oneshot::Receiver<Answer>>,
+    unanswered: mpsc::Sender<Unanswered>,
 ) -> Result<(), Refused> {
+    let room = Arc::new(Semaphore::new(WINDOW_BYTES));
     loop {
         // Room for the answer first: what is not read, the caller keeps.
         let Ok(place) = unanswered.reserve().await else { return Err(Refused::Gone) };
         let Some(message) = messages.next().await? else { return Ok(()) };
         let (tell, told) = oneshot::channel();
-        place.send(told);
+        let bytes = message.len().min(WINDOW_BYTES) as u32;
+        let Ok(room) = room.clone().acquire_many_owned(bytes).await else { return Err(Refused::Gone) };
+        place.send((told, room));
         let inference = Inference::new(pipeline.clone(), head.clone(), peer.clone(), message, Instant::now(), Reply::Stream(tell));
         // A defect ends this inference.
         caught(|| pipeline.infer(inference));

@@ -1,4 +1,4 @@
-//! Listens, and carries calls over HTTP/2: each connection is a task, each call another, all on one thread.
+//! Carries calls over HTTP/2: each connection is a task, and each call that has to wait for its message, all on one thread.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -21,6 +21,7 @@ use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
 use crate::caught::{caught, caught_task};
 use crate::inference::{Inference, Reply};
 use crate::installed::{Installed, ServedModel, Version};
+use crate::kept::Account;
 use crate::listening::{Bound, Connection};
 use crate::pipeline::{LATE, Pipeline, expired, passed};
 use crate::shared::Shared;
@@ -35,6 +36,8 @@ const REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflec
 /// Bytes that one call, and one connection, may have sent without being read.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Bytes of the messages of one stream that the socket may not have taken yet; what an answer has beyond is held back, and counted.
+const SEND_BUFFER: usize = 64 << 10;
 /// Headers of more end the connection; between the limit of the settings and this, the call has a status.
 const LARGEST_HEADERS: u32 = 256 << 10;
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -165,11 +168,12 @@ async fn serve(
     limits: Rc<Limits>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let activity = Activity::new(limits.min_ping_interval);
+    let activity = Activity::new(limits.min_ping_interval, Account::new(pipeline.shared.kept.clone()));
     let handshake = server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.max_streams)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(limits.max_metadata_bytes.max(LARGEST_HEADERS))
         .handshake::<_, Bytes>(Watched::new(socket, activity.clone()));
     let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
@@ -269,7 +273,7 @@ impl Arrivals {
             let text = format!("received metadata size exceeds limit ({} bytes)", options.max_metadata_bytes);
             return answers.refuse(&Status::plain(status::RESOURCE_EXHAUSTED, &text));
         }
-        let mut messages = Messages::new(body, &head.headers, options.max_message_bytes);
+        let mut messages = Messages::new(body, &head.headers, options.max_message_bytes, self.activity.clone());
         let open = self.activity.call();
         if head.path() == MODEL_INFER {
             // Most requests are here already, as a whole.
@@ -322,14 +326,14 @@ fn no_message() -> Status {
 }
 
 /// A call that is no single inference.
-async fn call(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages: Messages, answers: Answers, _open: OpenCall) {
+async fn call(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages: Messages, answers: Answers, open: OpenCall) {
     let is_stream = matches!(head.path(), MODEL_STREAM_INFER | REFLECTION);
     if is_stream && let Err(status) = pipeline.may_begin(&head, &peer).await {
         return answers.refuse(&status);
     }
     // Whoever is not there any more needs no answer.
     let _ = match head.path() {
-        MODEL_STREAM_INFER => streams::infer(pipeline, head, peer, messages, answers).await,
+        MODEL_STREAM_INFER => streams::infer(pipeline, head, peer, messages, answers, &open).await,
         REFLECTION => streams::asked_of_python(pipeline, head, peer, messages, answers).await,
         _ => unary(pipeline, head, peer, messages, answers).await,
     };
