@@ -27,6 +27,9 @@ struct Place {
     start: usize,
 }
 
+/// A feature, the bin of each of its categories by key, that of others, and that of what is no number.
+type Written = (Place, Vec<(u64, usize)>, usize, usize);
+
 /// How the features of a profile are counted in the tensors of a signature: see `server/native/drift.py`.
 #[derive(FromPyObject)]
 struct Features {
@@ -37,8 +40,8 @@ struct Features {
     numbers: Vec<(Place, Vec<f32>)>,
     /// Categorical ones, and the texts that have bins of their own.
     texts: Vec<(Place, Vec<Vec<u8>>)>,
-    /// Those whose values are numbers: the bin of each by its key (see `numbers`), that of others, and that of what is no number.
-    written: Vec<(Place, Vec<(u64, usize)>, usize, usize)>,
+    /// Those whose values are numbers: by what keys those are known says `numbers`.
+    written: Vec<Written>,
     /// The most probable class: the bin of each, and of rows that have none.
     classes: Vec<(Place, Vec<usize>, usize)>,
 }

@@ -105,6 +105,7 @@ fn add_under_anywhere(values: impl Iterator<Item = f32>, edges: &Lanes<f32>, und
 /// The same with an edge in each lane of three registers, which no compiler makes of it.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
+#[allow(clippy::cast_ptr_alignment, reason = "what loads and stores these registers takes any address")]
 fn add_under_avx2(values: impl Iterator<Item = f32>, edges: &Lanes<f32>, under: &mut Lanes<u32>) {
     use std::arch::x86_64::{
         __m256, __m256i, _CMP_LE_OQ, _mm256_castps_si256, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps,
@@ -117,7 +118,7 @@ fn add_under_avx2(values: impl Iterator<Item = f32>, edges: &Lanes<f32>, under: 
         _mm256_sub_epi32(sums, _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LE_OQ>(value, edges)))
     }
     let (edges, under) = (edges.as_ptr(), under.as_mut_ptr().cast::<__m256i>());
-    // SAFETY: both have `LANES` numbers of 32 bits, which are three registers of eight; a register need not be aligned in memory.
+    // SAFETY: both have `LANES` numbers of 32 bits, which are three registers of eight, wherever they are in memory.
     unsafe {
         let [first, second, third] = [_mm256_loadu_ps(edges), _mm256_loadu_ps(edges.add(8)), _mm256_loadu_ps(edges.add(16))];
         let mut sums = (_mm256_loadu_si256(under), _mm256_loadu_si256(under.add(1)), _mm256_loadu_si256(under.add(2)));

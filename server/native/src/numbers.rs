@@ -65,6 +65,7 @@ macro_rules! floats {
             }
 
             #[inline]
+            #[allow(clippy::cast_lossless, reason = "lossless for some, and the nearest single for all")]
             fn single(self) -> f32 {
                 self as f32
             }
@@ -87,6 +88,7 @@ macro_rules! integers {
             }
 
             #[inline]
+            #[allow(clippy::cast_lossless, reason = "lossless for some, and the nearest single for all")]
             fn single(self) -> f32 {
                 self as f32
             }
@@ -167,8 +169,14 @@ mod tests {
 
     #[test]
     fn doubles_beyond_the_singles_are_infinite() {
-        assert_eq!(f64::read(&1e300_f64.to_le_bytes()).single(), f32::INFINITY);
-        assert_eq!(u64::read(&[255; 8]).single(), 18_446_744_073_709_551_615.0);
-        assert_eq!(Truth::read(&[2]).single(), 1.0);
+        assert_eq!(f64::read(&1e300_f64.to_le_bytes()).single().to_bits(), f32::INFINITY.to_bits());
+        assert_eq!(f64::read(&(-1e300_f64).to_le_bytes()).single().to_bits(), f32::NEG_INFINITY.to_bits());
+    }
+
+    #[test]
+    fn every_byte_but_zero_is_true() {
+        for byte in 0..=255 {
+            assert_eq!(Truth::read(&[byte]).key(), Some(u64::from(byte != 0)));
+        }
     }
 }
