@@ -290,26 +290,35 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "a figure to be read: cargo test --release -- --ignored --nocapture"]
+    #[ignore = "figures to be read: cargo test --release -- --ignored --nocapture"]
     fn nanoseconds_a_row_of_20_features() {
         let edges: Vec<f32> = (0..19).map(|edge| edge as f32 / 10.0 - 1.0).collect();
-        let numbers = (0..20).map(|column| (place(column, 0, column, 20, 21 * column), edges.clone())).collect();
-        let counting = Features { number: 20, bins: 420, numbers, ..NO_FEATURES }.counting();
+        let categories: Vec<Vec<u8>> = (0..30).map(|number| format!("category {number}").into_bytes()).collect();
+        let numbers = |width: usize| (0..width).map(|column| (place(column, 0, column, width, 21 * column), edges.clone())).collect();
+        let kinds = (0..5).map(|column| (place(15 + column, 1, column, 5, 315 + 32 * column), categories.clone())).collect();
+        let numeric = Features { number: 20, bins: 420, numbers: numbers(20), ..NO_FEATURES }.counting();
+        let mixed = Features { number: 20, bins: 475, numbers: numbers(15), texts: kinds, ..NO_FEATURES }.counting();
         let mut random = 1_u32;
-        let mut next = || {
+        let mut next = |most: usize| {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            random as f32 / 1e9 - 2.0
+            (random >> 8) as usize % most
         };
         for rows in [1, 16, 64, 1024] {
-            let batch = [singles(&[rows, 20], &(0..20 * rows).map(|_| next()).collect::<Vec<f32>>())];
-            // The shortest of many short turns: whatever else runs here lengthens the others.
-            let turn = || {
-                let begun = Instant::now();
-                counting.count(&batch, &[], &[], (0..rows).map(|_| (Arm::Stable, 1)));
-                begun.elapsed()
-            };
-            let shortest = (0..2000).map(|_| turn()).min().unwrap_or_default();
-            eprintln!("{rows:5} rows a batch: {:.1} ns a row", shortest.as_secs_f64() * 1e9 / rows as f64);
+            let mut values =
+                |width| singles(&[rows, width], &(0..width * rows).map(|_| next(4000) as f32 / 1e3 - 2.0).collect::<Vec<f32>>());
+            let (twenty, fifteen) = (values(20), values(15));
+            let chosen: Vec<String> = (0..5 * rows).map(|_| format!("category {}", next(32))).collect();
+            let chosen = texts(5, &chosen.iter().map(String::as_str).collect::<Vec<&str>>());
+            for (what, counting, batch) in [("numeric", &numeric, vec![twenty]), ("5 of them texts", &mixed, vec![fifteen, chosen])] {
+                // The shortest of many short turns: whatever else runs here lengthens the others.
+                let turn = || {
+                    let begun = Instant::now();
+                    counting.count(&batch, &[], &[], (0..rows).map(|_| (Arm::Stable, 1)));
+                    begun.elapsed()
+                };
+                let shortest = (0..2000).map(|_| turn()).min().unwrap_or_default();
+                eprintln!("{rows:5} rows a batch, {what}: {:.1} ns a row", shortest.as_secs_f64() * 1e9 / rows as f64);
+            }
         }
     }
 }
