@@ -117,29 +117,37 @@ def _close(one: Any, other: Any) -> bool:
     return bool(np.allclose(one, other, rtol=1e-6, atol=0, equal_nan=True))
 
 
-def counted(running: Daemon, shadowed: int) -> Counted:
-    """What it has counted once the shadow has computed that many requests."""
-    name = "tidegate_requests_total"
+def requests_of(running: Daemon) -> dict[tuple[str, ...], float]:
+    """How many requests it has answered, by model, version, arm and code."""
+    labels = ("model", "version", "arm", "code")
+    samples = [sample for sample in scrape(running.metrics_url) if sample.name == "tidegate_requests_total"]
+    return {tuple(sample.labels[label] for label in labels): sample.value for sample in samples}
 
-    def requests() -> dict[tuple[str, ...], float]:
-        return {
-            tuple(sample.labels[label] for label in ("model", "version", "arm", "code")): sample.value
-            for sample in scrape(running.metrics_url)
-            if sample.name == name
-        }
 
-    wait_until(lambda: requests().get(("classifier", "3", "shadow", "OK")) == shadowed, "the shadow did not compute them all")
-    rows: dict[tuple[str, str], int] = {}
-    bins: dict[tuple[str, str, str], list[int]] = {}
+def drift_of(running: Daemon) -> dict[tuple[str, str], monitoring_pb2.GetDriftResponse]:
+    """The drift of each version and arm, production traffic being that of none."""
+    found = {}
     with grpc.insecure_channel(running.address) as channel:
         stub = monitoring_pb2_grpc.MonitoringServiceStub(channel)  # type: ignore[no-untyped-call]
         for version in ("1", "2", "3"):
             for arm in ("", *COUNTED_ARMS):
                 asked = monitoring_pb2.GetDriftRequest(model="classifier", version=version, arm=arm)
-                drift: monitoring_pb2.GetDriftResponse = stub.GetDrift(asked, timeout=10)
-                rows[version, arm] = drift.rows
-                bins |= {(version, arm, feature.name): list(feature.observed) for feature in drift.features}
-    return Counted(requests(), rows, bins)
+                found[version, arm] = stub.GetDrift(asked, timeout=10)
+    return found
+
+
+def counted(running: Daemon, requests: int, rows: int) -> Counted:
+    """What it has counted once so many requests of so many rows are, by production and by its shadow: that is after they were answered."""
+
+    def is_done() -> bool:
+        drift = drift_of(running)
+        seen = [drift["1", ""].rows + drift["2", ""].rows, drift["3", "shadow"].rows]
+        return seen == [rows, rows] and requests_of(running).get(("classifier", "3", "shadow", "OK")) == requests
+
+    wait_until(is_done, "not all is counted")
+    drift = drift_of(running)
+    bins = {(*key, feature.name): list(feature.observed) for key, found in drift.items() for feature in found.features}
+    return Counted(requests_of(running), {key: found.rows for key, found in drift.items()}, bins)
 
 
 def served(name: str, registry: Path, folder: Path) -> tuple[list[Answer], Counted]:
@@ -149,10 +157,11 @@ def served(name: str, registry: Path, folder: Path) -> tuple[list[Answer], Count
     with daemon(folder, flags) as running, ThreadPoolExecutor(8) as callers:
         for version in ("1", "2", "3"):
             running.wait_for("classifier", version)
-        answers = list(callers.map(lambda request: answered(running, request), traffic()))
-        production = [not request.model_version for request in traffic()]
-        shadowed = sum(answer[0] == "OK" and is_production for answer, is_production in zip(answers, production, strict=True))
-        return answers, counted(running, shadowed)
+        sent = traffic()
+        answers = list(callers.map(lambda request: answered(running, request), sent))
+        pairs = zip(sent, answers, strict=True)
+        rows = [request.inputs[0].shape[0] for request, answer in pairs if answer[0] == "OK" and not request.model_version]
+        return answers, counted(running, len(rows), sum(rows))
 
 
 @pytest.mark.skipif(not native_is_installed(), reason="the native transport is not installed; `make native` does that")
