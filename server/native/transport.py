@@ -13,11 +13,12 @@ from registry.bundle import TensorSpec
 from registry.names import PRODUCTION
 from server.clock import steady_clock
 from server.counts import ROWS, SECONDS, Counters, Histogram, VersionCounts
+from server.drift_counters import DriftCounters
 from server.errors import SettingsError
-from server.grpcio_transport.drift import DriftCounters
 from server.listeners import with_port
 from server.loaded_version import LoadedVersion
 from server.native.credentials import listed
+from server.native.drift import NativeRows
 from server.native.functions import Functions, names_of
 from server.native.runs import Runs
 from server.observed import Observers
@@ -50,6 +51,7 @@ class _Version:
     always: Sequence[str]
     run: Callable[..., Any]
     tell: Callable[..., Any] | None
+    drift: tidegate_native.DriftCounting | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class NativeTransport:
         self._security = security
         self._log = observers.batch
         self._functions = Functions(calls, security, observers)
-        self._drift = DriftCounters(steady_clock())
+        self._drift = DriftCounters(steady_clock(), NativeRows)
         self._loaded: Mapping[tuple[str, int, str], _Version] = {}
         self._stopped = threading.Event()
         self._server = tidegate_native.Server(
@@ -149,11 +151,11 @@ class NativeTransport:
 
     def _version(self, version: LoadedVersion) -> _Version:
         drift = self._drift.begin(version)
-        runs = Runs(version, drift, self._log)
+        runs = Runs(version, self._log)
         inputs, outputs = _specs(version.signature.inputs), _specs(version.signature.outputs)
-        always = drift.outputs if drift else ()
-        tell = runs.tell if runs.is_told else None
-        return _Version(version.model, version.number, version.digest, inputs, outputs, version.batchable, always, runs.run, tell)
+        always, counting = (drift.outputs, drift.rows.counting) if drift else ((), None)
+        tell = runs.tell if self._log else None
+        return _Version(version.model, version.number, version.digest, inputs, outputs, version.batchable, always, runs.run, tell, counting)
 
 
 def _specs(specs: Sequence[TensorSpec]) -> list[_Spec]:

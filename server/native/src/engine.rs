@@ -1,6 +1,7 @@
 //! The engine: a Python object, called once for each batch by a thread of its own. The only module that holds the interpreter while requests
 //! are answered.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use pyo3::types::{PyBytes, PyList};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::caught::caught;
+use crate::drift::Counting;
 use crate::form::Form;
 use crate::memory::{self, Memory};
 use crate::router::Arm;
@@ -21,17 +23,20 @@ pub struct Failure(pub String);
 /// shape and memory of each output, texts as a list, or a text that says why there are none.
 ///
 /// `tell(requests)`, if anybody wants to know, is told of the requests of the last run: id, arm, seconds since they came, rows, and the number
-/// of the first of them.
+/// of the first of them. `drift` counts their rows.
 pub struct Engine {
     run: Py<PyAny>,
     tell: Option<Py<PyAny>>,
+    drift: Option<Arc<Counting>>,
     outputs: Vec<Datatype>,
 }
 
-/// A batch: its inputs, the places of the outputs to compute, and whose rows it has, if anybody wants to know.
+/// A batch: its inputs, the places of the outputs to compute, how many rows each of them has to have, if that matters, and whose rows they
+/// are, if anybody wants to know.
 pub struct Work {
     pub inputs: Vec<Tensor>,
     pub computed: Vec<usize>,
+    pub rows: Option<usize>,
     pub told: Vec<Told>,
 }
 
@@ -56,7 +61,7 @@ impl Worker {
     pub fn start(name: String, engine: Engine, running: impl Send + 'static) -> std::io::Result<Self> {
         let (work, mut to_run) = unbounded_channel();
         let (report, done) = unbounded_channel();
-        let is_told = engine.tell.is_some();
+        let is_told = engine.tell.is_some() || engine.drift.is_some();
         std::thread::Builder::new().name(name).spawn(move || {
             // Attached for as long as it lives, and detached while it waits: to attach anew would make a thread state for each batch.
             Python::attach(|py| engine.serve(py, &mut to_run, &report));
@@ -79,17 +84,23 @@ impl Worker {
 }
 
 impl Engine {
-    pub fn new(form: &Form, run: Py<PyAny>, tell: Option<Py<PyAny>>) -> Self {
-        Engine { run, tell, outputs: form.outputs().iter().map(|spec| spec.datatype).collect() }
+    pub fn new(form: &Form, run: Py<PyAny>, tell: Option<Py<PyAny>>, drift: Option<Arc<Counting>>) -> Self {
+        Engine { run, tell, drift, outputs: form.outputs().iter().map(|spec| spec.datatype).collect() }
     }
 
     fn serve(&self, py: Python<'_>, work: &mut UnboundedReceiver<Work>, report: &UnboundedSender<Result<Vec<Tensor>, Failure>>) {
         while let Some(work) = py.detach(|| work.blocking_recv()) {
             let computed = caught(|| self.run(py, &work)).unwrap_or_else(|| Err(Failure("the daemon failed on this request".into())));
             let succeeded = computed.is_ok();
+            let outputs = if self.drift.is_some() { computed.as_ref().ok().cloned() } else { None };
             // Without the interpreter: whoever is woken by it may be on this core.
             if py.detach(|| report.send(computed)).is_err() {
                 return;
+            }
+            if let (Some(drift), Some(outputs)) = (&self.drift, outputs) {
+                let requests = work.told.iter().map(|one| (one.arm, one.rows));
+                // Its callers have their answers: a defect here must not end the thread.
+                py.detach(|| caught(|| drift.count(&work.inputs, &work.computed, &outputs, requests)));
             }
             if succeeded {
                 self.tell(py, &work.told);
@@ -122,6 +133,9 @@ impl Engine {
             return Err(Failure(text));
         }
         let outputs: Vec<(Vec<usize>, Bound<'_, PyAny>)> = answer.extract().map_err(told)?;
+        if outputs.iter().any(|(shape, _)| work.rows.is_some_and(|rows| shape.first() != Some(&rows))) {
+            return Err(Failure("the model gave another number of rows than it got".into()));
+        }
         outputs
             .into_iter()
             .zip(&work.computed)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use crate::counters::Counters;
+use crate::drift::DriftCounting;
 use crate::engine::{Engine, Worker};
 use crate::form::{Form, Spec};
 use crate::lane::{Lane, Limits};
@@ -35,6 +36,7 @@ pub struct Version {
     always: Vec<String>,
     run: Py<PyAny>,
     tell: Option<Py<PyAny>>,
+    drift: Option<Py<DriftCounting>>,
 }
 
 impl Version {
@@ -126,7 +128,8 @@ impl Installed {
         let (inputs, outputs) = (specs(version.inputs)?, specs(version.outputs)?);
         let form = Form::new(&version.model, &version.number.to_string(), inputs, outputs, version.batchable, version.always);
         let limits = if version.batchable { self.limits } else { Limits { max_rows: 1, max_delay: Duration::ZERO } };
-        let engine = Engine::new(&form, version.run, version.tell);
+        let drift = version.drift.map(|drift| drift.get().counting.clone());
+        let engine = Engine::new(&form, version.run, version.tell, drift);
         let worker = Worker::start(format!("engine-{}", version.number), engine, self.running.borrow().clone());
         let worker = worker.map_err(|error| format!("no thread for a version: {error}"))?;
         let counters = counters.of(&version.model, version.number);

@@ -14,6 +14,8 @@ mod authority;
 mod call;
 mod caught;
 mod counters;
+mod drift;
+mod drift_parts;
 #[cfg(test)]
 mod encoding;
 mod engine;
@@ -28,8 +30,10 @@ mod installed;
 mod jobs;
 mod kept;
 mod lane;
+mod levels;
 mod listening;
 mod memory;
+mod numbers;
 mod observers;
 mod pace;
 mod parameters;
@@ -63,5 +67,6 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// The extension module `tidegate_native`.
 #[pymodule]
 fn tidegate_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<drift::DriftCounting>()?;
     module.add_class::<server::Server>()
 }

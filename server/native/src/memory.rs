@@ -1,4 +1,4 @@
-//! Memory that Rust and numpy share without a copy. The only module with `unsafe`: each piece of memory has one owner that never changes it.
+//! Memory that Rust and numpy share without a copy. Each piece of memory has one owner that never changes it.
 
 use bytes::Bytes;
 use pyo3::buffer::PyUntypedBuffer;
