@@ -15,7 +15,7 @@ GENERATOR_FLAGS := --manifest-path tests/load/generator/Cargo.toml
 SOURCES := registry server control_plane training clients deploy/grafana tests protos/generate.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-drift native test bench lint format generate lock clean
+.PHONY: help demo demo-drift native native-where-possible test bench lint format generate lock clean
 
 help: ## what each verb does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,13 +28,13 @@ demo-drift: .venv/.demo ## serve nine months of real flights to a model of one w
 
 native: .venv/.native ## build the native transport, in Rust, and install it into .venv
 
-test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched ## every test but the load tests; of the native transport too, where `make native` built it
+test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched .venv/grpc-js/.fetched native-where-possible ## every test but the load tests; of the native transport too, where there is cargo
 	@[ ! -e .venv/.native ] || $(WITH_CARGO) sh server/native/test.sh || [ $$? -eq 3 ]
 	@$(WITH_CARGO) cargo test --quiet $(GENERATOR_FLAGS) || [ $$? -eq 3 ]
 	@$(WITH_CARGO) cargo build --quiet --release $(GENERATOR_FLAGS) || [ $$? -eq 3 ]
 	@$(BIN)/pytest
 
-bench: .venv/.dev .venv/peers/.installed .venv/mlserver/.installed .venv/debian/.fetched ## figures of registry and daemon on this machine, each with its bar
+bench: .venv/.dev .venv/peers/.installed .venv/mlserver/.installed .venv/debian/.fetched native-where-possible ## figures of registry and daemon on this machine, each with its bar
 	@$(WITH_CARGO) cargo build --quiet --release $(GENERATOR_FLAGS) || [ $$? -eq 3 ]
 	@$(BIN)/python -m tests.load
 
@@ -45,10 +45,8 @@ lint: .venv/.dev ## ruff, mypy strict, import contracts, generated files up to d
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m deploy.grafana.generate --check
-	@$(WITH_CARGO) cargo fmt $(CARGO_FLAGS) --check || [ $$? -eq 3 ]
-	@$(WITH_CARGO) cargo clippy --quiet $(CARGO_FLAGS) --all-targets -- -D warnings || [ $$? -eq 3 ]
-	@$(WITH_CARGO) cargo fmt $(GENERATOR_FLAGS) --check || [ $$? -eq 3 ]
-	@$(WITH_CARGO) cargo clippy --quiet $(GENERATOR_FLAGS) --all-targets -- -D warnings || [ $$? -eq 3 ]
+	@$(WITH_CARGO) sh -c 'cargo fmt $(CARGO_FLAGS) --check && cargo clippy --quiet $(CARGO_FLAGS) --all-targets -- -D warnings' || [ $$? -eq 3 ]
+	@$(WITH_CARGO) sh -c 'cargo fmt $(GENERATOR_FLAGS) --check && cargo clippy --quiet $(GENERATOR_FLAGS) --all-targets -- -D warnings' || [ $$? -eq 3 ]
 
 format: .venv/.dev ## ruff format and safe fixes, rustfmt
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -91,8 +89,16 @@ $(UV): requirements/uv.txt
 	@$(WITH_CARGO) $(BIN)/maturin build --quiet --release $(CARGO_FLAGS) --interpreter $(BIN)/python --out .venv/.wheels
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-index --reinstall --find-links .venv/.wheels tidegate-native
 	@touch $@
+
+# Make's own status does not say why it failed, so cargo is asked for once more in front of it.
+native-where-possible:
+	@$(WITH_CARGO) $(MAKE) --silent .venv/.native || [ $$? -eq 3 ]
+
 .venv/debian/.fetched: $(UV) tests/debian-packages.sh
 	@sh tests/debian-packages.sh
+
+.venv/grpc-js/.fetched: $(UV) tests/node-packages.sh tests/contracts/transport/grpc_js/package.json
+	@sh tests/node-packages.sh
 
 # The KServe SDK pins older pandas and psutil than ours: it gets an environment of its own.
 .venv/peers/.installed: $(UV) requirements/peers.txt

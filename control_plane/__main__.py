@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _FLAGS.items():
         default = Settings.model_fields[name].default
         parser.add_argument(f"--{name.replace('_', '-')}", help=text if default is None else f"{text} (default {default})", metavar="VALUE")
-    parser.add_argument("--daemon", action="append", metavar="HOST:PORT", help="a daemon that answers inference; may be repeated")
+    parser.add_argument(
+        "--daemon", action="append", metavar="ADDRESS", help="HOST:PORT or unix:PATH of a daemon that answers inference; may be repeated"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="read this TOML file in place of tidegate.toml")
     parser.add_argument("--insecure", action="store_true", default=None, help="allow an address that is not loopback, unprotected")
     return parser

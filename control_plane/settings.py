@@ -14,6 +14,8 @@ from registry.drift_limits import SHOWN
 
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT = 65_535
+_UNIX = re.compile(r"unix:(?://(?=/))?(?!//)[^\s?#]+")
+"""A Unix socket, as gRPC writes it"""
 
 
 class Settings(BaseSettings):
@@ -30,7 +32,7 @@ class Settings(BaseSettings):
     http_address: str = "127.0.0.1:8000"
     """Where HTTP listens; port 0 takes a free one"""
     daemon: Annotated[tuple[str, ...], NoDecode] = Field(default=("127.0.0.1:8001",), min_length=1)
-    """Daemons that answer inference, each HOST:PORT; several are separated by commas"""
+    """Daemons that answer inference, each HOST:PORT or unix:PATH; several are separated by commas"""
     daemon_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Seconds a daemon has for one answer"""
     daemon_token_file: Path | None = None
@@ -72,7 +74,7 @@ class Settings(BaseSettings):
     def _check_daemons(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(addresses)) != len(addresses):
             raise ValueError("a daemon is named twice: what it counted would be added up twice")
-        return tuple(map(_host_and_port, addresses))
+        return tuple(map(_daemon, addresses))
 
     @classmethod
     def settings_customise_sources(
@@ -127,6 +129,15 @@ def _host_and_port(address: str) -> str:
     if match is None or int(match["port"]) > _HIGHEST_PORT:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return address
+
+
+def _daemon(address: str) -> str:
+    if _UNIX.fullmatch(address):
+        return address
+    try:
+        return _host_and_port(address)
+    except ValueError as error:
+        raise ValueError(f"{error} or unix:PATH") from error
 
 
 def _is_loopback(address: str) -> bool:

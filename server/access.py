@@ -122,10 +122,6 @@ class Principal:
         return False
 
 
-ANYBODY = Principal("", (Grant(ALL),))
-"""Whoever calls while authentication is off."""
-
-
 @dataclass(frozen=True)
 class Credential:
     """Whom a token or a certificate stands for, and until when, in seconds since 1970."""
@@ -134,11 +130,16 @@ class Credential:
     expires: float = math.inf
 
 
+ANYBODYS = Credential(Principal("", (Grant(ALL),)))
+ANYBODY = ANYBODYS.principal
+"""Whoever calls while authentication is off, and what he needs for it."""
+
+
 class TokenVerifier(Protocol):
     """Tokens that prove themselves, by a signature."""
 
-    def verify(self, token: str, digest: str, now: float) -> Principal:
-        """Whom `token` stands for; `digest` is its sha256, `now` in seconds since 1970.
+    def verify(self, token: str, digest: str, now: float) -> Credential:
+        """Whom `token` stands for, and until when; `digest` is its sha256, `now` in seconds since 1970.
 
         Raises:
             UnauthenticatedError: if it is not valid, or not now.
@@ -159,8 +160,8 @@ class Access:
     certificates: Mapping[str, Credential] = field(default_factory=lambda: MappingProxyType({}))
     signed: TokenVerifier | None = None
 
-    def principal(self, token: str | None, certificate: Sequence[str], now: float) -> Principal:
-        """Who calls with `token`, or else with a verified certificate of these names; `now` is in seconds since 1970.
+    def credential(self, token: str | None, certificate: Sequence[str], now: float) -> Credential:
+        """That of whoever calls with `token`, or else with a verified certificate of these names; `now` is in seconds since 1970.
 
         A bad token is refused even where the certificate alone would do. A certificate that no credential names is somebody without rights.
 
@@ -168,12 +169,12 @@ class Access:
             UnauthenticatedError: if there is neither, or the token is unknown or expired.
         """
         if not self.required:
-            return ANYBODY
+            return ANYBODYS
         if token is not None:
             return self._of_token(token, now)
         if certificate:
             found = next((self.certificates[name] for name in certificate if name in self.certificates), None)
-            return Principal(certificate[0]) if found is None else _unexpired(found, now, "certificate")
+            return Credential(Principal(certificate[0])) if found is None else _unexpired(found, now, "certificate")
         raise UnauthenticatedError("this daemon wants credentials: send the metadata `authorization: Bearer TOKEN`")
 
     def check(self, principal: Principal, path: str, model: str | None) -> None:
@@ -192,7 +193,7 @@ class Access:
             of = "" if model is None else f" of model {model[:80]!r}" if model else " of all models"
             raise PermissionDeniedError(f"{principal.name[:80]!r} does not have the scope {need}{of}")
 
-    def _of_token(self, token: str, now: float) -> Principal:
+    def _of_token(self, token: str, now: float) -> Credential:
         # Looked up by its hash: what the time of a comparison tells is about the hash, which a caller cannot steer.
         digest = digest_of(token)
         known = self.tokens.get(digest)
@@ -212,7 +213,7 @@ def digest_of(token: str) -> str:
     return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _unexpired(credential: Credential, now: float, what: str) -> Principal:
+def _unexpired(credential: Credential, now: float, what: str) -> Credential:
     if now >= credential.expires:
         raise UnauthenticatedError(f"{what} expired")
-    return credential.principal
+    return credential

@@ -33,6 +33,7 @@ from server.service import Service
 from server.settings import Settings
 from server.transport import Transport
 from server.transports import chosen
+from server.unix_sockets import UnixPlace, place_for
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -65,13 +66,22 @@ class Source(Protocol):
 class Daemon:
     """A daemon with everything built: `load` and `listen` make it serve, in either order, and `metrics.start` makes it say so."""
 
-    def __init__(self, transport: Transport, source: Source, security: Security, metrics: MetricsServer, recorders: "Recorders") -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        source: Source,
+        security: Security,
+        metrics: MetricsServer,
+        recorders: "Recorders",
+        place: UnixPlace | None,
+    ) -> None:
         self.metrics = metrics
+        self._place = place
         self._recorders = recorders
         self._transport = transport
         self._security = security
         self._source = source
-        self._port = 0
+        self._address = ""
 
     def load(self) -> None:
         """Begin to load what is served; of a registry, on a thread of its own."""
@@ -83,23 +93,25 @@ class Daemon:
         Raises:
             SettingsError: if the address is taken.
         """
-        address = self._transport.start()
+        self._address = self._transport.start()
         self._security.start()
-        self._port = int(address.rpartition(":")[2])
-        return address
+        return self._address if self._place is None else self._place.publish()
 
     def leave(self, seconds: float, interrupted: Callable[[float], bool]) -> None:
         """Leave the port to the other replicas: wait, at most `seconds`, until every caller has connected elsewhere.
 
         `interrupted` waits for the seconds it is given, or returns True earlier to end the wait.
         """
-        handover.refuse_new(self._port)
-        if not handover.wait_until_left(self._port, seconds, interrupted):
+        port = int(self._address.rpartition(":")[2])
+        handover.refuse_new(port)
+        if not handover.wait_until_left(port, seconds, interrupted):
             _log.warning("connections are still open: requests on them may fail")
 
     def stop(self, drain_delay: float) -> None:
         """Drain, then end everything."""
         self._transport.drain(drain_delay)
+        if self._place is not None:
+            self._place.remove()
         self._security.stop()
         self._recorders.stop()
         self._source.stop()
@@ -121,7 +133,9 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     service = Service(lambda: transport.counters(), batching)  # noqa: PLW0108 -- the transport does not exist yet
     feedback = Feedback(_feedback_log(settings))
     calls = {**service.calls(), **feedback.calls()}
-    transport = make_transport(settings, calls, security, recorders.observers)
+    place = place_for(settings.grpc_address)
+    bound = settings.grpc_address if place is None else place.bound
+    transport = make_transport(settings.model_copy(update={"grpc_address": bound}), calls, security, recorders.observers)
     collector = ServerCollector(transport.counters, lambda: source.lifecycle())  # noqa: PLW0108 -- nor does the source
 
     def install(table: RoutingTable) -> None:
@@ -138,7 +152,7 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     if recorders.predictions is not None:
         collectors.append(PredictionLogCollector(recorders.predictions.counts))
     drift = DriftExposition(transport.counters, settings.drift_features)
-    return Daemon(transport, source, security, MetricsServer(collectors, [drift], metrics), recorders)
+    return Daemon(transport, source, security, MetricsServer(collectors, [drift], metrics), recorders, place)
 
 
 @dataclass(frozen=True)

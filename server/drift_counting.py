@@ -71,10 +71,6 @@ class Counting:
             self._parts.extend(_numeric(group))
         self.tensors = tuple(dict.fromkeys(place.tensor for place in found if place))
         """those that are counted"""
-        self.outputs = tuple(spec.name for spec in signature.outputs if spec.name in self.tensors)
-        """those of them that the model gives: every batch needs them, whatever its callers asked for"""
-        self.uncounted = frozenset(feature.name for feature, place in zip(profile.features, found, strict=True) if place is None)
-        """features of which no tensor has values"""
 
     def count(self, tensors: Columns) -> Counted:
         """Count the rows of `tensors`, one array [n, ...] for each of `self.tensors`."""
@@ -176,9 +172,8 @@ class _Categories:
         found = [0] * (self._other + 2)
         known, other = self._known, self._other
         for start in range(0, len(column), _TEXTS):
-            counted = Counter(column[start : start + _TEXTS].tolist())
-            if self._place.kind == "numbers":
-                counted = _written(counted)
+            part = column[start : start + _TEXTS]
+            counted = _written(part) if self._place.kind == "numbers" else Counter(part.tolist())
             for value, number in counted.items():
                 found[known.get(value, other)] += number
         counts[self._bins] += np.array(found, np.int64)
@@ -224,11 +219,19 @@ def _indices(numbers: Sequence[int]) -> slice | list[int]:
     return slice(first, first + len(numbers)) if list(numbers) == list(range(first, first + len(numbers))) else list(numbers)
 
 
-def _written(counted: Counter[float]) -> Counter[bytes]:
+def _written(column: Tensor) -> Counter[bytes]:
     """Numbers by the texts they are written as; of no number, the empty one."""
     texts: Counter[bytes] = Counter()
-    for value, number in counted.items():
-        texts[b"" if value != value else _utf8(str(value))] += number  # noqa: PLR0124 -- only NaN is not itself
+    # Zeros are counted together, as they are equal, but are written with their signs.
+    negative = int(np.count_nonzero(np.signbit(column) & (column == 0))) if column.dtype.kind == "f" else 0
+    for value, number in Counter(column.tolist()).items():
+        if value != value:  # noqa: PLR0124 -- only NaN is not itself
+            texts[b""] += number
+        elif negative and value == 0:
+            texts[b"-0.0"] += negative
+            texts[b"0.0"] += number - negative
+        else:
+            texts[_utf8(str(value))] += number
     return texts
 
 

@@ -50,6 +50,18 @@ def places(profile: Profile, signature: Signature) -> tuple[Place | None, ...]:
     )
 
 
+def counted_outputs(profile: Profile, signature: Signature) -> tuple[str, ...]:
+    """The outputs that have features of the profile: every batch needs them, whatever its callers asked for."""
+    tensors = {place.tensor for place in places(profile, signature) if place}
+    return tuple(spec.name for spec in signature.outputs if spec.name in tensors)
+
+
+def uncounted(profile: Profile, signature: Signature) -> frozenset[str]:
+    """The features of which no tensor has values."""
+    found = zip(profile.features, places(profile, signature), strict=True)
+    return frozenset(feature.name for feature, place in found if place is None)
+
+
 def _fitting(feature: Feature, place: Place | None) -> Place | None:
     """Text has no place between numbers."""
     return None if place and isinstance(feature, NumericFeature) and place.kind != "numbers" else place

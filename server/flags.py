@@ -14,7 +14,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "model_dir": ("DIR", "serve DIR/model.onnx, or the only *.onnx in DIR, as version 1, without a registry"),
         "model_name": ("NAME", "of the model in --model-dir, if not as the folder"),
         "transport": ("NAME", "what carries calls: grpcio, in Python; native, in Rust, once installed; auto: the native one if it is"),
-        "grpc_address": ("HOST:PORT", "where gRPC listens; port 0 takes a free one"),
+        "grpc_address": ("ADDRESS", "where gRPC listens: HOST:PORT, port 0 takes a free one; or unix:PATH, a socket for this user alone"),
         "metrics_address": ("HOST:PORT", "where Prometheus scrapes /metrics; port 0 takes a free one; replica number i has PORT + i"),
     },
     "batching and limits": {
@@ -98,7 +98,7 @@ def parse(argv: Sequence[str] | None) -> Mapping[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tidegate serve",
-        usage="tidegate serve [--registry URL | --model-dir DIR] [--grpc-address HOST:PORT] [--replicas N] [OPTION ...]",
+        usage="tidegate serve [--registry URL | --model-dir DIR] [--grpc-address ADDRESS] [--replicas N] [OPTION ...]",
         description="Serve the models of a registry by gRPC (Open Inference Protocol v2).",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

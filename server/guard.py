@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from server.access import ANYBODY, RULES, Need, Principal
+from server.access import ANYBODYS, RULES, Credential, Need, Principal
 from server.errors import PermissionDeniedError, UnauthenticatedError
 from server.named_model import named_model
 from server.refusals import RefusalLog
@@ -43,17 +43,21 @@ class Guard:
         self._refusals = RefusalLog()
 
     def principal(self, path: str, caller: Caller) -> Principal:
-        """Who calls `path`. Where authentication is off, or the call needs none, nothing is read and it is `ANYBODY`.
+        """Who calls `path`, as in `credential`."""
+        return self.credential(path, caller).principal
+
+    def credential(self, path: str, caller: Caller) -> Credential:
+        """By what he calls `path`. Where authentication is off, or the call needs none, nothing is read and it is that of `ANYBODY`.
 
         Raises:
             UnauthenticatedError: if there are no credentials, or bad ones.
         """
         access = self._security.access
         if not access.required or _is_open(path):
-            return ANYBODY
+            return ANYBODYS
         try:
             token = _token(caller.metadata)
-            return access.principal(token, caller.peer_names if token is None else (), time.time())
+            return access.credential(token, caller.peer_names if token is None else (), time.time())
         except UnauthenticatedError as error:
             self._refusals.tell(error, path, caller.peer)
             raise

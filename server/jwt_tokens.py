@@ -35,20 +35,20 @@ class JwtVerifier:
         self._remembered: OrderedDict[str, Credential] = OrderedDict()
         self._lock = threading.Lock()
 
-    def verify(self, token: str, digest: str, now: float) -> Principal:
+    def verify(self, token: str, digest: str, now: float) -> Credential:
         """See `server.access.TokenVerifier`."""
         with self._lock:
             known = self._remembered.get(digest)
             if known is not None:
                 self._remembered.move_to_end(digest)
         if known is not None and now < known.expires:
-            return known.principal
+            return known
         credential = self._credential(token)
         with self._lock:
             self._remembered[digest] = credential
             if len(self._remembered) > MAX_REMEMBERED:
                 self._remembered.popitem(last=False)
-        return credential.principal
+        return credential
 
     def _credential(self, token: str) -> Credential:
         if len(token) > MAX_TOKEN_BYTES:

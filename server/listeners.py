@@ -44,7 +44,12 @@ def _claim(claim: socket.socket, hold: socket.socket, address: str) -> None:
 
 def address_of(listener: socket.socket, address: str) -> str:
     """`address` with the port that was really bound."""
-    return f"{address.rpartition(':')[0]}:{listener.getsockname()[1]}"
+    return with_port(address, listener.getsockname()[1])
+
+
+def with_port(address: str, port: int) -> str:
+    """`address` with another port."""
+    return f"{address.rpartition(':')[0]}:{port}"
 
 
 def _bound(address: str, flag: str) -> socket.socket:

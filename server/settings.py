@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from registry.drift_limits import SHOWN
 from server.errors import SettingsError
+from server.unix_sockets import path_of
 
 DAY_SECONDS = 86_400.0
 HIGHEST_PORT = 65_535
@@ -33,7 +34,7 @@ class Settings(BaseSettings):
     transport: Literal["auto", "grpcio", "native"] = "grpcio"
     """What carries calls; auto: native where it is installed"""
     grpc_address: str = "127.0.0.1:8001"
-    """Where gRPC listens; port 0 takes a free one"""
+    """Where gRPC listens, HOST:PORT or unix:PATH; port 0 takes a free one"""
     metrics_address: str = "127.0.0.1:8002"
     """Where Prometheus scrapes; port 0 takes a free one"""
     insecure: bool = False
@@ -129,7 +130,12 @@ class Settings(BaseSettings):
         # Commas part the names in an environment variable alone: a flag is given once a name, and TOML has lists.
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
-    @field_validator("grpc_address", "metrics_address")
+    @field_validator("grpc_address")
+    @classmethod
+    def _check_grpc_address(cls, address: str) -> str:
+        return address if path_of(address) else cls._check_address(address)
+
+    @field_validator("metrics_address")
     @classmethod
     def _check_address(cls, address: str) -> str:
         host, colon, port = address.rpartition(":")
@@ -167,6 +173,8 @@ def read_settings(flags: Mapping[str, Any], config: Path | None = None) -> Setti
         raise SettingsError(f"--{name.replace('_', '-')} (TIDEGATE_{name.upper()}): {message}") from error
     except (OSError, ValueError) as error:
         raise SettingsError(f"{config or 'tidegate.toml'} cannot be read: {error}") from error
+    if settings.replicas > 1 and path_of(settings.grpc_address):
+        raise SettingsError("--replicas share a port, and cannot share a Unix socket: give --grpc-address HOST:PORT, or start one daemon")
     _check_credentials(settings)
     _check_open_addresses(settings)
     return settings
@@ -190,7 +198,7 @@ def _check_open_addresses(settings: Settings) -> None:
     if settings.insecure:
         return
     protected = settings.tls_cert and (settings.tokens or settings.jwt_keys)
-    if not protected and not _is_loopback(settings.grpc_address):
+    if not protected and not path_of(settings.grpc_address) and not _is_loopback(settings.grpc_address):
         raise SettingsError(
             f"{settings.grpc_address} is open to other machines without TLS and authentication: "
             "bind to 127.0.0.1, give --tls-cert, --tls-key and --tokens or --jwt-keys, or say --insecure"

@@ -10,7 +10,7 @@ class Transport(Protocol):
     """Listens, decodes, routes, admits, batches, answers, counts."""
 
     def start(self) -> str:
-        """Listen; returns the address with the port really bound.
+        """Listen; returns the address, with the port really bound if it has one.
 
         Raises:
             SettingsError: if the address is taken.

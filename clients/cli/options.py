@@ -46,7 +46,10 @@ ControlUrl: TypeAlias = Annotated[
     ),
 ]
 Address: TypeAlias = Annotated[
-    str, typer.Option("--address", metavar="HOST:PORT", envvar="TIDEGATE_GRPC_ADDRESS", help="Where the daemon answers gRPC.")
+    str,
+    typer.Option(
+        "--address", metavar="ADDRESS", envvar="TIDEGATE_GRPC_ADDRESS", help="Where the daemon answers gRPC: HOST:PORT or unix:PATH."
+    ),
 ]
 TokenFile: TypeAlias = Annotated[
     Path | None,

@@ -43,7 +43,7 @@ class DaemonView(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     daemon: str
-    """HOST:PORT, as the settings name it"""
+    """Its address, as the settings name it"""
     rows: int | None
     """Null if it did not answer"""
     persistent: tuple[str, ...]

@@ -78,6 +78,7 @@ class FairQueue:
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
         self._levels = [_Level() for _ in range(SHADOW + 1)]
+        self._batches = 0
         self.rows = 0
         """rows that wait"""
 
@@ -101,7 +102,8 @@ class FairQueue:
 
     def take(self) -> list[Piece]:
         """The next batch: pieces of one shape with at most `max_rows` rows; empty if nothing waits."""
-        batch = _Gathering(self._max_rows)
+        self._batches += 1
+        batch = _Gathering(self._batches, self._max_rows)
         for level in self._levels:
             level.fill(batch)
             if not batch.room:
@@ -113,7 +115,8 @@ class FairQueue:
 class _Gathering:
     """A batch in the making: `room` rows still fit."""
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, number: int, max_rows: int) -> None:
+        self.number = number
         self.max_rows = max_rows
         self.room = max_rows
         self.pieces: list[Piece] = []
@@ -137,12 +140,14 @@ class _Gathering:
 
 
 class _Caller:
-    __slots__ = ("credit", "rows", "waiting")
+    __slots__ = ("credit", "rows", "served", "waiting")
 
     def __init__(self) -> None:
         self.waiting: OrderedDict[Waiting, None] = OrderedDict()
         self.rows = 0
         self.credit = 0
+        self.served = 0
+        """the last batch that has something of it"""
 
 
 class _Level:
@@ -175,17 +180,22 @@ class _Level:
         return own + min(self.rows - own, others * (own + rows + QUANTUM))
 
     def fill(self, batch: _Gathering) -> None:
-        """Give turns until the batch is full or nobody has anything that fits; who was passed over is first in the next batch."""
+        """Give turns until the batch is full or nobody has anything that fits.
+
+        Who was passed over is first in the next batch, those before the others who got nothing of this one: else one might be first for
+        ever, and leave no room for another each time.
+        """
         passed: list[tuple[str, _Caller]] = []
+        served: list[tuple[str, _Caller]] = []
         while self._callers and batch.room:
             name, caller = self._callers.popitem(last=False)
-            alone = not self._callers and not passed
+            alone = not self._callers and not passed and not served
             caller.credit = batch.max_rows if alone else caller.credit + QUANTUM
             if self._serve(caller, batch):
-                passed.append((name, caller))
+                (served if caller.served == batch.number else passed).append((name, caller))
             elif caller.waiting:
                 self._callers[name] = caller
-        for name, caller in reversed(passed):
+        for name, caller in reversed(passed + served):
             self._callers[name] = caller
             self._callers.move_to_end(name, last=False)
 
@@ -203,6 +213,7 @@ class _Level:
             if not rows:
                 return False
             batch.add(waiting, rows)
+            caller.served = batch.number
             caller.credit -= rows
             caller.rows -= rows
             self.rows -= rows

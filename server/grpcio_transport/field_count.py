@@ -17,6 +17,7 @@ SMALL_BYTES = 2 * MAX_FIELDS
 _INPUT, _OUTPUT, _SHAPE, _CONTENTS, _TEXTS = 5, 6, 3, 5, 8
 _FIXED = {1: 8, 5: 4}
 _LENGTH_DELIMITED = 2
+_GROUP, _GROUP_END = 3, 4
 _SEVEN_BITS, _LONGEST = 127, 63
 _NESTED = {(0, _INPUT), (0, _OUTPUT), (1, _CONTENTS)}
 """Depth and number of the fields that are messages, and may have many fields themselves."""
@@ -46,6 +47,7 @@ def _fields(data: bytes) -> Iterator[int]:
     parts: list[tuple[int, int, int]] = [(0, len(data), 0)]
     while parts:
         place, stop, depth = parts.pop()
+        groups = 0
         while place < stop:
             packed = 0
             tag, place = _varint(data, place)
@@ -55,15 +57,19 @@ def _fields(data: bytes) -> Iterator[int]:
             elif kind == _LENGTH_DELIMITED:
                 size, place = _varint(data, place)
                 end = min(place + size, stop)
-                if (depth, tag >> 3) in _NESTED:
+                if not groups and (depth, tag >> 3) in _NESTED:
                     parts.append((place, end, depth + 1))
-                elif (depth, tag >> 3) in _PACKED:
+                elif not groups and (depth, tag >> 3) in _PACKED:
                     packed = end - place
                 place += size
+            elif kind == _GROUP:
+                groups += 1
+            elif kind == _GROUP_END and groups:
+                groups -= 1
             elif kind in _FIXED:
                 place += _FIXED[kind]
             else:
-                return  # a group, or no message at all: protobuf refuses it
+                return  # no message at all: protobuf refuses it
             yield packed
 
 

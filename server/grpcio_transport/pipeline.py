@@ -21,6 +21,7 @@ from server import grpc_errors
 from server.access import Principal
 from server.clock import steady_clock
 from server.counts import VersionKey
+from server.drift_counters import DriftCounter, DriftCounters
 from server.engine import Columns
 from server.errors import DeadlineExceededError, DrainingError, InputMismatchError, ModelFailedError, QueueFullError, RequestError
 from server.grpcio_transport import router, tensors
@@ -28,7 +29,7 @@ from server.grpcio_transport.admission import Admission, RateLimits, check_deadl
 from server.grpcio_transport.batcher import Batch, Batcher, ClosedError
 from server.grpcio_transport.counters import RequestCounters
 from server.grpcio_transport.direct import attempt
-from server.grpcio_transport.drift import DriftCounter, DriftCounters
+from server.grpcio_transport.drift import CountedBatches
 from server.grpcio_transport.exchange import Exchange, Head
 from server.grpcio_transport.fair_queue import HIGH, LOW, NORMAL, SHADOW, Waiting
 from server.grpcio_transport.router import Choice
@@ -97,7 +98,7 @@ class Pipeline:
         self._closed = False
         self._decoder = ThreadPoolExecutor(1, "decode")
         self.admission = Admission(settings.max_queue_rows, settings.max_queue_bytes)
-        self.drift = DriftCounters(steady_clock())
+        self.drift = DriftCounters(steady_clock(), CountedBatches)
 
     @property
     def lanes(self) -> Mapping[VersionKey, Lane]:
@@ -282,13 +283,13 @@ class Pipeline:
         form = Form(version.model, version.number, version.signature, batchable=version.batchable, always=always)
         return Lane(version, form, batcher)
 
-    def _observer(self, version: LoadedVersion, drift: DriftCounter | None) -> Callable[[Batch], None]:
+    def _observer(self, version: LoadedVersion, drift: DriftCounter[CountedBatches] | None) -> Callable[[Batch], None]:
         key, log = version.key, self._observers.batch
 
         def observe(batch: Batch) -> None:
             self._counters.ran(key, batch)
             if drift is not None:
-                drift.observe(batch)
+                drift.rows.observe(batch)
             if log is not None:
                 log(_logged(version, batch))
 

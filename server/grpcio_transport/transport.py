@@ -17,11 +17,13 @@ from server.grpcio_transport.options import channel_options
 from server.grpcio_transport.pipeline import Pipeline
 from server.guard import Guard
 from server.health import Health
+from server.listeners import with_port
 from server.observed import Observers
 from server.routing import RoutingTable
 from server.security import Security
 from server.service import Call
 from server.settings import Settings
+from server.unix_sockets import path_of
 
 FOLD_SECONDS = 0.25
 STOP_SECONDS = 30.0
@@ -50,16 +52,14 @@ class GrpcioTransport:
 
     def start(self) -> str:
         """See `Transport.start`."""
-        host, _, _ = self._settings.grpc_address.rpartition(":")
+        address = self._settings.grpc_address
         try:
-            port = self._listen(self._settings.grpc_address)
+            port = self._listen(address)
         except RuntimeError as error:
-            raise SettingsError(
-                f"cannot listen on {self._settings.grpc_address}: is it taken? Choose another with --grpc-address"
-            ) from error
+            raise SettingsError(f"cannot listen on {address}: is it taken? Choose another with --grpc-address") from error
         self._server.start()
         threading.Thread(target=self._fold, name="fold", daemon=True).start()
-        return f"{host}:{port}"
+        return address if path_of(address) else with_port(address, port)
 
     def _listen(self, address: str) -> int:
         credentials = server_credentials(self._security)

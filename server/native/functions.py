@@ -18,6 +18,7 @@ from server.grpcio_transport.tensors import Form
 from server.guard import Guard
 from server.health import SERVICE as HEALTH
 from server.health import Health
+from server.native.credentials import Holder, holder
 from server.observed import Observers, TracedCall
 from server.routing import RoutingTable
 from server.security import Security
@@ -71,15 +72,21 @@ class Functions:
             return _refusal(error)
         raise ValueError("the native decoder refuses what the reference takes")
 
-    def authenticate(self, model: str, metadata: Metadata, peer: str, names: Sequence[str]) -> tuple[str, float, float] | Refusal:
-        """Who sends an inference for `model`: name, rate and burst in rows, 0 for none."""
-        caller = _Caller(_texts(metadata), peer, names)
+    def authenticate(self, metadata: Metadata, peer: str, names: Sequence[str]) -> Holder | Refusal:
+        """Who sends an inference, and what Rust may know of him from now on."""
         try:
-            principal = self._guard.principal(MODEL_INFER, caller)
-            self._guard.check(principal, MODEL_INFER, model, caller)
+            return holder(self._guard.credential(MODEL_INFER, _Caller(_texts(metadata), peer, names)))
         except RequestError as error:
             return _refusal(error)
-        return principal.name, principal.rate or 0.0, principal.burst or 0.0
+
+    def permit(self, model: str, metadata: Metadata, peer: str, names: Sequence[str]) -> Refusal | None:
+        """Whether there may be an inference of `model`, where Rust has found no right to it."""
+        caller = _Caller(_texts(metadata), peer, names)
+        try:
+            self._guard.check(self._guard.principal(MODEL_INFER, caller), MODEL_INFER, model, caller)
+        except RequestError as error:
+            return _refusal(error)
+        return None
 
     def admit(self, path: str, metadata: Metadata, peer: str, names: Sequence[str]) -> Refusal | None:
         """Whether a stream may begin."""

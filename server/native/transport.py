@@ -13,9 +13,12 @@ from registry.bundle import TensorSpec
 from registry.names import PRODUCTION
 from server.clock import steady_clock
 from server.counts import ROWS, SECONDS, Counters, Histogram, VersionCounts
+from server.drift_counters import DriftCounters
 from server.errors import SettingsError
-from server.grpcio_transport.drift import DriftCounters
+from server.listeners import with_port
 from server.loaded_version import LoadedVersion
+from server.native.credentials import listed
+from server.native.drift import NativeRows
 from server.native.functions import Functions, names_of
 from server.native.runs import Runs
 from server.observed import Observers
@@ -23,6 +26,7 @@ from server.routing import RoutingTable, ServedModel
 from server.security import Security
 from server.service import Call
 from server.settings import Settings
+from server.unix_sockets import path_of
 
 STOP_SECONDS = 30.0
 """How long requests in flight may take to end once the daemon stops."""
@@ -47,6 +51,7 @@ class _Version:
     always: Sequence[str]
     run: Callable[..., Any]
     tell: Callable[..., Any] | None
+    drift: tidegate_native.DriftCounting | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class NativeTransport:
         self._security = security
         self._log = observers.batch
         self._functions = Functions(calls, security, observers)
-        self._drift = DriftCounters(steady_clock())
+        self._drift = DriftCounters(steady_clock(), NativeRows)
         self._loaded: Mapping[tuple[str, int, str], _Version] = {}
         self._stopped = threading.Event()
         self._server = tidegate_native.Server(
@@ -76,6 +81,7 @@ class NativeTransport:
             call=self._functions.call,
             explain=self._functions.explain,
             authenticate=self._functions.authenticate,
+            permit=self._functions.permit,
             admit=self._functions.admit,
             names=names_of,
             observe=self._functions.traced if observers.call else None,
@@ -89,15 +95,14 @@ class NativeTransport:
 
     def start(self) -> str:
         """See `Transport.start`."""
-        host, _, _ = self._settings.grpc_address.rpartition(":")
+        address = self._settings.grpc_address
+        path = path_of(address)
         try:
-            port = self._server.start(self._settings.grpc_address, self._settings.replicas > 1)
+            port = self._server.start(address if path is None else f"unix:{path}", self._settings.replicas > 1)
         except OSError as error:
-            raise SettingsError(
-                f"cannot listen on {self._settings.grpc_address}: is it taken? Choose another with --grpc-address"
-            ) from error
+            raise SettingsError(f"cannot listen on {address}: is it taken? Choose another with --grpc-address") from error
         threading.Thread(target=self._fold, name="fold", daemon=True).start()
-        return f"{host}:{port}"
+        return address if port is None else with_port(address, port)
 
     def install(self, table: RoutingTable) -> None:
         """See `Transport.install`."""
@@ -135,6 +140,7 @@ class NativeTransport:
         return Counters(requests, counts.rejected, versions, counts.queue_rows, drift, counts.in_flight)
 
     def _renew(self) -> None:
+        self._server.renew_access(*listed(self._security.access))
         material = self._security.tls
         if material is not None:
             self._server.renew_tls(material.chain, material.key, material.client_ca)
@@ -145,11 +151,11 @@ class NativeTransport:
 
     def _version(self, version: LoadedVersion) -> _Version:
         drift = self._drift.begin(version)
-        runs = Runs(version, drift, self._log)
+        runs = Runs(version, self._log)
         inputs, outputs = _specs(version.signature.inputs), _specs(version.signature.outputs)
-        always = drift.outputs if drift else ()
-        tell = runs.tell if runs.is_told else None
-        return _Version(version.model, version.number, version.digest, inputs, outputs, version.batchable, always, runs.run, tell)
+        always, counting = (drift.outputs, drift.rows.counting) if drift else ((), None)
+        tell = runs.tell if self._log else None
+        return _Version(version.model, version.number, version.digest, inputs, outputs, version.batchable, always, runs.run, tell, counting)
 
 
 def _specs(specs: Sequence[TensorSpec]) -> list[_Spec]:

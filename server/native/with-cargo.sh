@@ -15,5 +15,7 @@ found=$(cargo --version 2>/dev/null | cut -d ' ' -f 2)
 [ -n "$found" ] || without "there is no cargo here; it takes Rust $wanted or later"
 [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1)" = "$wanted" ] || without "it takes Rust $wanted or later, and cargo is $found"
 command -v cc >/dev/null || without "there is no C compiler here, which links it"
+# A manifest that cannot be read is a mistake of ours, not of the machine.
+cargo metadata --quiet --no-deps --format-version 1 --manifest-path "$crate" >/dev/null || exit 1
 cargo fetch --quiet --manifest-path "$crate" 2>/dev/null || without "its crates cannot be fetched here"
 exec "$@"

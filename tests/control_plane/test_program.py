@@ -90,6 +90,8 @@ def test_an_address_open_to_others_is_refused_unless_said(tmp_path: Path) -> Non
         ({"http_address": "localhost:99999"}, "not HOST:PORT"),
         ({"daemon": ["nowhere"]}, "--daemon (TIDEGATE_DAEMON): 'nowhere' is not HOST:PORT"),
         ({"daemon": "http://there:80"}, "is not HOST:PORT"),
+        ({"daemon": "unix:"}, "is not HOST:PORT"),
+        ({"daemon": "unix://there/path"}, "is not HOST:PORT"),
         ({"daemon": ""}, "is not HOST:PORT"),
         ({"daemon": 5}, "--daemon"),
         ({"daemon": "a:1, a:1"}, "a daemon is named twice"),
@@ -113,6 +115,7 @@ def test_flags_go_before_the_environment_before_the_file(tmp_path: Path, monkeyp
     settings = read_settings({"daemon_timeout": "3"})
     assert (settings.registry, settings.http_address, settings.daemon_timeout) == ("file", "127.0.0.1:2", 3)
     assert settings.daemon == ("a:1", "b:2")
+    assert read_settings({"daemon": "unix:/run/a.sock, unix:///run/b.sock"}).daemon == ("unix:/run/a.sock", "unix:///run/b.sock")
 
 
 def test_another_file_may_be_named_and_must_be_there_and_readable(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 from registry.bundle import Signature, TensorSpec
 from registry.profile import Feature, Profile, categorical_feature, numeric_feature
 from server.counts import Counters
+from server.drift_counters import DriftCounter
 from server.drift_metrics import DriftExposition
 from server.engine import Engine, rows_of
 from server.grpcio_transport.batcher import Batch
-from server.grpcio_transport.drift import DriftCounter
+from server.grpcio_transport.drift import CountedBatches
 from server.grpcio_transport.fair_queue import NORMAL, Piece, Waiting
 from server.loaded_version import LoadedVersion
 from tests.load import figures
@@ -51,7 +52,7 @@ def counting(lab: Lab) -> Iterator[Figure]:
 def counted(rows: int) -> tuple[float, float]:
     """Seconds that observing and folding take for `ROWS` rows in batches of `rows`."""
     version, batches = _version(NUMERIC, CATEGORICAL), _batches(rows)
-    counter = DriftCounter(version, cast("Profile", version.profile), time.time)
+    counter = _counter(version)
     _observe(counter, batches)
     counter.fold()  # loads scipy, which the first window to end asks for
     observed = folded = 0.0
@@ -67,12 +68,12 @@ def counted(rows: int) -> tuple[float, float]:
 def exported() -> tuple[float, float, float]:
     """Milliseconds to write the metrics of `FEATURES` features: the first time, after new counts, and without."""
     version = _version(FEATURES, 0)
-    counter = DriftCounter(version, cast("Profile", version.profile), time.time)
+    counter = _counter(version)
     exposition = DriftExposition(lambda: Counters({}, {}, {}, {}, {version.key: counter.counts()}), FEATURES)
     values = np.random.default_rng(SEED).normal(size=(20_000, FEATURES)).astype(np.float32)
 
     def serve() -> None:
-        counter.observe(_batch({"numeric": values}, len(values)))
+        counter.rows.observe(_batch({"numeric": values}, len(values)))
         counter.fold()
 
     def write() -> float:
@@ -85,6 +86,11 @@ def exported() -> tuple[float, float, float]:
         serve()
         fresh.append(write())
     return first, float(np.median(fresh)), min(write() for _ in range(5))
+
+
+def _counter(version: LoadedVersion) -> DriftCounter[CountedBatches]:
+    profile = cast("Profile", version.profile)
+    return DriftCounter(version, profile, time.time, CountedBatches(profile, version.signature))
 
 
 def _version(numeric: int, categorical: int) -> LoadedVersion:
@@ -114,9 +120,9 @@ def _batch(inputs: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]],
     return Batch([Piece(waiting, inputs, 0, rows)], inputs, {}, rows, 0.0, 0.0)
 
 
-def _observe(counter: DriftCounter, batches: Sequence[Batch]) -> None:
+def _observe(counter: DriftCounter[CountedBatches], batches: Sequence[Batch]) -> None:
     for batch in batches:
-        counter.observe(batch)
+        counter.rows.observe(batch)
 
 
 def _seconds(act: Callable[[], object]) -> float:

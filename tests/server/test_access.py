@@ -119,8 +119,8 @@ def test_what_is_no_scope_is_refused(text: str) -> None:
 
 
 def test_without_authentication_whoever_calls_is_anybody() -> None:
-    assert OPEN_ACCESS.principal(None, (), NOW) is ANYBODY
-    assert OPEN_ACCESS.principal("whatever", (), NOW) is ANYBODY
+    assert OPEN_ACCESS.credential(None, (), NOW).principal is ANYBODY
+    assert OPEN_ACCESS.credential("whatever", (), NOW).principal is ANYBODY
 
 
 SHOP = Principal("shop", (Grant("infer"),), 100.0, 200.0)
@@ -128,30 +128,30 @@ SHOP = Principal("shop", (Grant("infer"),), 100.0, 200.0)
 
 def test_a_token_stands_for_its_principal_until_it_expires() -> None:
     access = Access(tokens={digest_of("secret"): Credential(SHOP, NOW)})
-    assert access.principal("secret", (), NOW - 1) is SHOP
+    assert access.credential("secret", (), NOW - 1).principal is SHOP
     with pytest.raises(UnauthenticatedError, match=r"^token expired$"):
-        access.principal("secret", (), NOW)
+        access.credential("secret", (), NOW)
 
 
 @pytest.mark.parametrize("token", ["", "secre", "secret ", "Secret", "a.b.c", "\udcff", "x" * 100_000])
 def test_an_unknown_token_is_refused_with_the_same_words_whatever_it_is(token: str) -> None:
     access = Access(tokens={digest_of("secret"): Credential(SHOP)})
     with pytest.raises(UnauthenticatedError, match=r"^unknown token$"):
-        access.principal(token, (), NOW)
+        access.credential(token, (), NOW)
 
 
 def test_a_call_without_credentials_is_told_what_to_send() -> None:
     with pytest.raises(UnauthenticatedError, match="authorization: Bearer"):
-        Access().principal(None, (), NOW)
+        Access().credential(None, (), NOW)
 
 
 def test_the_first_name_of_a_certificate_that_is_listed_counts() -> None:
     access = Access(certificates={"shop.internal": Credential(SHOP)})
-    assert access.principal(None, ("spiffe://else/where", "shop.internal"), NOW) is SHOP
+    assert access.credential(None, ("spiffe://else/where", "shop.internal"), NOW).principal is SHOP
 
 
 def test_a_certificate_that_is_not_listed_is_somebody_without_rights() -> None:
-    stranger = Access(certificates={"shop.internal": Credential(SHOP)}).principal(None, ("other.internal",), NOW)
+    stranger = Access(certificates={"shop.internal": Credential(SHOP)}).credential(None, ("other.internal",), NOW).principal
     assert stranger == Principal("other.internal")
     with pytest.raises(PermissionDeniedError):
         Access().check(stranger, INFER, "churn")
@@ -159,13 +159,13 @@ def test_a_certificate_that_is_not_listed_is_somebody_without_rights() -> None:
 
 def test_an_expired_certificate_entry_is_refused() -> None:
     with pytest.raises(UnauthenticatedError, match="certificate expired"):
-        Access(certificates={"a": Credential(SHOP, math.nextafter(NOW, 0))}).principal(None, ("a",), NOW)
+        Access(certificates={"a": Credential(SHOP, math.nextafter(NOW, 0))}).credential(None, ("a",), NOW)
 
 
 def test_a_bad_token_is_not_made_good_by_a_certificate() -> None:
     access = Access(certificates={"shop.internal": Credential(SHOP)})
     with pytest.raises(UnauthenticatedError):
-        access.principal("wrong", ("shop.internal",), NOW)
+        access.credential("wrong", ("shop.internal",), NOW)
 
 
 def test_what_is_said_of_long_names_is_short() -> None:

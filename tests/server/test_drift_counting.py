@@ -13,6 +13,7 @@ from registry.drift_tally import Tally, starts
 from registry.profile import CategoricalFeature, Counts, Feature, NumericFeature, Profile, categorical_feature, numeric_feature
 from server import drift_counting
 from server.drift_counting import Counting
+from server.drift_places import uncounted
 from server.engine import DTYPES
 
 NUMBERS = ("FP32", "FP64", "FP16", "INT64", "UINT8", "BOOL")
@@ -131,8 +132,9 @@ def test_class_is_the_most_probable_one_and_missing_where_a_probability_is_no_nu
 def test_features_that_no_tensor_has_are_named_and_the_others_counted() -> None:
     here, gone, text = numeric("here", 3), numeric("gone", 3), numeric("text", 3)
     signature = Signature((TensorSpec("x", "FP32", (-1, 1), ("here",)), TensorSpec("t", "BYTES", (-1, 1), ("text",))), ())
-    counting = Counting(Profile(1, (gone, here, text), (numeric("score", 3),)), signature)
-    assert counting.uncounted == {"gone", "text", "score"}
+    profile = Profile(1, (gone, here, text), (numeric("score", 3),))
+    counting = Counting(profile, signature)
+    assert uncounted(profile, signature) == {"gone", "text", "score"}
     assert counting.tensors == ("x",)
     counts, lost = counting.count({"x": np.zeros((4, 1), np.float32)})
     assert (counts.sum(), lost) == (4, frozenset())
@@ -150,6 +152,13 @@ def test_tensor_that_is_not_as_the_signature_says_loses_its_features_and_no_othe
     counts, lost = Counting(profile, signature).count({"x": np.zeros(2, np.float32), "p": tensor})
     assert lost == {"score", "class"}
     assert (counts.sum(), counts[: starts(profile)[1]].sum()) == (2, 2)
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_zeros_of_either_sign_are_the_texts_they_are_written_as_whichever_comes_first(first: float) -> None:
+    counting = only(CategoricalFeature("code", ("0.0", "-0.0"), (1, 1, 0, 0)), TensorSpec("code", "FP32", (-1,)))
+    zeros, negative, other, missing = counting.count({"code": np.array([first, 0.0, -0.0, -0.0, -1.0], np.float32)}).counts.tolist()
+    assert (zeros, negative, other, missing) == ((2, 2, 1, 0) if np.copysign(1, first) > 0 else (1, 3, 1, 0))
 
 
 def test_profile_of_no_features_counts_nothing() -> None:

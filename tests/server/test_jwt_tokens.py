@@ -63,7 +63,7 @@ def signed(kid: str | None = "ed", algorithm: str = "EdDSA", key: Any = None, he
 
 
 def verify(verifier: JwtVerifier, token: str, now: float | None = None) -> Principal:
-    return verifier.verify(token, digest_of(token), time.time() if now is None else now)
+    return verifier.verify(token, digest_of(token), time.time() if now is None else now).principal
 
 
 def b64(data: bytes) -> str:

@@ -207,11 +207,11 @@ def test_tokens_and_certificates_that_change_take_effect_while_it_runs(tmp_path:
     security = Security(Settings(tokens=tokens, tls_cert=tls.certificate, tls_key=tls.key))
     security.start()
     try:
-        assert security.access.principal("old", (), NOW).name == "shop"
+        assert security.access.credential("old", (), NOW).principal.name == "shop"
         put(tokens, entry_text(Entry(name="shop", scopes=("infer",), sha256=digest_of("new"))).encode())
         wait_until(lambda: digest_of("new") in security.access.tokens, "the tokens are not read again", 5)
         with pytest.raises(UnauthenticatedError):
-            security.access.principal("old", (), NOW)
+            security.access.credential("old", (), NOW)
         renewed: Certificate = issued(CA, "renewed", LOCAL)
         tls_files(tmp_path, renewed.pem, renewed.key_pem)
         wait_until(lambda: security.tls is not None and security.tls.chain == renewed.pem, "the certificate is not read again", 5)
@@ -225,7 +225,7 @@ def test_without_settings_there_is_neither_tls_nor_authentication() -> None:
     security.start()
     security.stop()
     assert security.tls is None
-    assert security.access.principal(None, (), NOW) is ANYBODY
+    assert security.access.credential(None, (), NOW).principal is ANYBODY
 
 
 def test_a_bad_file_at_the_start_ends_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
+use crate::kept::{Account, Kept};
+
 const PREFACE: usize = 24;
 const FRAME_HEAD: usize = 9;
+const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const ACKNOWLEDGEMENT: u8 = 1;
 /// Pings that may come too soon, without anything else between them. The same as gRPC's C core.
@@ -31,10 +35,11 @@ pub struct Activity {
     too_many: Notify,
     calls: Cell<usize>,
     idle_since: Cell<Instant>,
+    account: Arc<Account>,
 }
 
 impl Activity {
-    pub fn new(min_ping_interval: Duration) -> Rc<Self> {
+    pub fn new(min_ping_interval: Duration, account: Arc<Account>) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Activity {
             min_ping_interval,
@@ -44,7 +49,13 @@ impl Activity {
             too_many: Notify::new(),
             calls: Cell::new(0),
             idle_since: Cell::new(now),
+            account,
         })
+    }
+
+    /// See `Account::keep`.
+    pub fn keep(&self, bytes: usize) -> Option<Kept> {
+        self.account.keep(bytes)
     }
 
     /// Return once the client pings more often than it may.
@@ -94,10 +105,19 @@ impl Activity {
 
 pub struct OpenCall(Rc<Activity>);
 
+impl OpenCall {
+    /// See `Account::keep`.
+    pub fn keep(&self, bytes: usize) -> Option<Kept> {
+        self.0.keep(bytes)
+    }
+}
+
 impl Drop for OpenCall {
     fn drop(&mut self) {
         self.0.calls.set(self.0.calls.get() - 1);
-        self.0.idle_since.set(Instant::now());
+        if self.0.calls.get() == 0 {
+            self.0.idle_since.set(Instant::now());
+        }
     }
 }
 
@@ -109,14 +129,16 @@ pub struct Watched<S> {
     skip: usize,
     head: [u8; FRAME_HEAD],
     filled: usize,
+    agreed: bool,
 }
 
 impl<S> Watched<S> {
     pub fn new(socket: S, activity: Rc<Activity>) -> Self {
-        Watched { socket, activity, skip: PREFACE, head: [0; FRAME_HEAD], filled: 0 }
+        Watched { socket, activity, skip: PREFACE, head: [0; FRAME_HEAD], filled: 0, agreed: false }
     }
 
-    fn look(&mut self, mut data: &[u8]) {
+    /// False if the first frame is not the client's settings (section 3.4), which `h2` does not ask for.
+    fn look(&mut self, mut data: &[u8]) -> bool {
         let now = Instant::now();
         self.activity.last_read.set(now);
         while !data.is_empty() {
@@ -133,7 +155,12 @@ impl<S> Watched<S> {
             if self.filled == FRAME_HEAD {
                 self.filled = 0;
                 self.skip = usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2]);
-                match (self.head[3], self.head[4] & ACKNOWLEDGEMENT) {
+                let kind = (self.head[3], self.head[4] & ACKNOWLEDGEMENT);
+                if !self.agreed && kind != (SETTINGS, 0) {
+                    return false;
+                }
+                self.agreed = true;
+                match kind {
                     (PING, 0) => self.activity.ping(now),
                     (PING, _) => {}
                     // Whoever says something else as well may ping.
@@ -141,6 +168,7 @@ impl<S> Watched<S> {
                 }
             }
         }
+        true
     }
 }
 
@@ -148,8 +176,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
-        if let Poll::Ready(Ok(())) = read {
-            self.look(&buffer.filled()[before..]);
+        if let Poll::Ready(Ok(())) = read
+            && !self.look(&buffer.filled()[before..])
+        {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         read
     }
@@ -184,32 +214,50 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept::Store;
+
+    fn activity() -> Rc<Activity> {
+        Activity::new(Duration::from_secs(10), Account::new(Store::new(0)))
+    }
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         [&length[1..], &[kind, flags, 0, 0, 0, 0], payload].concat()
     }
 
+    fn greeting() -> Vec<u8> {
+        [vec![b'x'; PREFACE], frame(SETTINGS, 0, b"")].concat()
+    }
+
+    #[test]
+    fn a_connection_begins_with_settings() {
+        for (kind, flags, fine) in [(SETTINGS, 0, true), (SETTINGS, ACKNOWLEDGEMENT, false), (PING, 0, false), (1, 4, false)] {
+            let mut watched = Watched::new((), activity());
+            assert!(watched.look(&[b'x'; PREFACE]));
+            assert_eq!(watched.look(&frame(kind, flags, b"")), fine, "{kind}");
+        }
+    }
+
     #[test]
     fn pings_are_found_however_the_bytes_are_cut() {
-        let mut data = vec![b'x'; PREFACE];
+        let mut data = greeting();
         for _ in 0..4 {
             data.extend(frame(PING, 0, b"12345678"));
             data.extend(frame(PING, ACKNOWLEDGEMENT, b"12345678"));
         }
         for size in 1..data.len() {
-            let activity = Activity::new(Duration::from_secs(10));
+            let activity = activity();
             let mut watched = Watched::new((), activity.clone());
-            data.chunks(size).for_each(|part| watched.look(part));
+            assert!(data.chunks(size).all(|part| watched.look(part)));
             assert_eq!(activity.strikes.get(), 3, "in parts of {size}");
         }
     }
 
     #[test]
     fn pings_between_other_frames_are_no_strikes() {
-        let activity = Activity::new(Duration::from_secs(10));
+        let activity = activity();
         let mut watched = Watched::new((), activity.clone());
-        watched.look(&[b'x'; PREFACE]);
+        watched.look(&greeting());
         for _ in 0..10 {
             watched.look(&frame(PING, 0, b"12345678"));
             watched.look(&frame(0, 0, b"data"));

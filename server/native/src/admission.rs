@@ -2,8 +2,11 @@
 //!
 //! The same rules as `server/grpcio_transport/admission.py`. One thread asks: nothing here is locked.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::queue::{LEVELS, SHADOW};
@@ -38,16 +41,15 @@ pub struct Admission {
     callers: HashMap<Arc<str>, Held>,
     requests: usize,
     shadows: usize,
+    /// `requests`, for whoever asks from another thread.
+    in_flight: Arc<AtomicUsize>,
 }
 
 impl Admission {
-    pub fn new(max_rows: usize, max_bytes: usize) -> Self {
-        Admission { max: Held { rows: max_rows, bytes: max_bytes }, all: Held::default(), callers: HashMap::new(), requests: 0, shadows: 0 }
-    }
-
-    /// Requests in flight that somebody waits for.
-    pub fn requests(&self) -> usize {
-        self.requests
+    /// `in_flight` shows how many requests are admitted that somebody waits for.
+    pub fn new(max_rows: usize, max_bytes: usize, in_flight: Arc<AtomicUsize>) -> Self {
+        let max = Held { rows: max_rows, bytes: max_bytes };
+        Admission { max, all: Held::default(), callers: HashMap::new(), requests: 0, shadows: 0, in_flight }
     }
 
     /// Let a request wait. One with more rows than half the bound counts as half of it; whatever its size, it may when nothing else waits.
@@ -68,6 +70,7 @@ impl Admission {
             self.shadows += 1;
         } else {
             self.requests += 1;
+            self.in_flight.store(self.requests, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -80,6 +83,7 @@ impl Admission {
             self.shadows -= 1;
         } else {
             self.requests -= 1;
+            self.in_flight.store(self.requests, Ordering::Relaxed);
         }
         if let Some(held) = self.callers.get_mut(caller) {
             *held = Held { rows: held.rows - rows, bytes: held.bytes - bytes };
@@ -91,6 +95,29 @@ impl Admission {
 
     fn counted(&self, rows: usize) -> usize {
         rows.min((self.max.rows / 2).max(1))
+    }
+}
+
+/// What a request holds of the bounds until this is dropped.
+pub struct Admitted {
+    admission: Rc<RefCell<Admission>>,
+    caller: Arc<str>,
+    level: usize,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Admitted {
+    /// Let a request wait: see `Admission::admit`.
+    pub fn by(admission: &Rc<RefCell<Admission>>, caller: Arc<str>, level: usize, rows: usize, bytes: usize) -> Result<Self, Full> {
+        admission.borrow_mut().admit(&caller, level, rows, bytes)?;
+        Ok(Admitted { admission: admission.clone(), caller, level, rows, bytes })
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.admission.borrow_mut().release(&self.caller, self.level, self.rows, self.bytes);
     }
 }
 
@@ -138,7 +165,7 @@ mod tests {
     fn the_least_urgent_fill_the_least() {
         let filled: Vec<usize> = (0..LEVELS)
             .map(|level| {
-                let mut admission = Admission::new(40, 1000);
+                let mut admission = Admission::new(40, 1000, Arc::default());
                 (0..100).take_while(|caller| admission.admit(&caller.to_string().into(), level, 1, 1).is_ok()).count()
             })
             .collect();
@@ -147,7 +174,7 @@ mod tests {
 
     #[test]
     fn one_caller_leaves_room_for_the_next() {
-        let mut admission = Admission::new(40, 1000);
+        let mut admission = Admission::new(40, 1000, Arc::default());
         let (greedy, modest): (Arc<str>, Arc<str>) = ("greedy".into(), "modest".into());
         while admission.admit(&greedy, 1, 1, 1).is_ok() {}
         assert_eq!(admission.admit(&greedy, 1, 1, 1), Err(Full::Caller));
@@ -156,11 +183,11 @@ mod tests {
 
     #[test]
     fn what_is_released_is_forgotten() {
-        let mut admission = Admission::new(40, 1000);
+        let mut admission = Admission::new(40, 1000, Arc::default());
         let caller: Arc<str> = "a".into();
         admission.admit(&caller, 1, 1_000_000, 10).unwrap();
         admission.release(&caller, 1, 1_000_000, 10);
-        assert_eq!((admission.requests(), admission.callers.len(), admission.all.rows), (0, 0, 0));
+        assert_eq!((admission.requests, admission.callers.len(), admission.all.rows), (0, 0, 0));
     }
 
     #[test]

@@ -2,18 +2,30 @@
 
 use std::future::poll_fn;
 use std::io::Read;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::read::{GzDecoder, ZlibDecoder};
-use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use h2::{RecvStream, SendStream};
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, Uri};
 
+use crate::activity::{Activity, OpenCall};
+use crate::kept::Kept;
 use crate::status::{self, Status};
 
 const PREFIX: usize = 5;
+const SMALL_MESSAGE: usize = 256;
+/// A message that is announced gets so much memory, and twice as much each time that is full: who only announces takes none.
+const FIRST_MEMORY: usize = 16 << 10;
+/// Answers of more count as kept until they are sent; smaller ones are bounded by the number of streams.
+const LARGE_ANSWER: usize = 64 << 10;
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The connection went away, or the caller reset the call: nobody is there to be answered.
 pub struct Gone;
@@ -26,19 +38,26 @@ pub struct Peer {
 
 /// What came before the message.
 pub struct Head {
-    pub path: String,
+    uri: Uri,
     pub headers: HeaderMap,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
 }
 
 impl Head {
-    pub fn new(request: &Request<RecvStream>) -> Self {
-        let headers = request.headers().clone();
-        let timeout = headers.get("grpc-timeout").and_then(|value| timeout(value.as_bytes()));
+    pub fn new(request: Parts, now: Instant) -> Self {
+        let timeout = request.headers.get("grpc-timeout").and_then(|value| timeout(value.as_bytes()));
         // A timeout of centuries is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Head { path: request.uri().path().to_owned(), headers, deadline }
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        Head { uri: request.uri, headers: request.headers, deadline }
+    }
+
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
@@ -103,29 +122,61 @@ pub struct Messages {
     buffer: BytesMut,
     packing: Packing,
     max_bytes: usize,
+    activity: Rc<Activity>,
+    /// What counts of `buffer` as kept, and how much that is.
+    kept: Option<Kept>,
+    counted: usize,
 }
 
 impl Messages {
-    pub fn new(body: RecvStream, headers: &HeaderMap, max_bytes: usize) -> Self {
-        Messages { body, buffer: BytesMut::new(), packing: Packing::of(headers), max_bytes }
+    pub fn new(body: RecvStream, headers: &HeaderMap, max_bytes: usize, activity: Rc<Activity>) -> Self {
+        Messages { body, buffer: BytesMut::new(), packing: Packing::of(headers), max_bytes, activity, kept: None, counted: 0 }
     }
 
-    /// The next message; `None` at the end of the call.
+    /// The next message; `None` at the end of the call. The one before counts as kept until now.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
+        (self.kept, self.counted) = (None, 0);
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// What `next` gives, if that is known without waiting.
+    pub fn here(&mut self) -> Poll<Result<Option<Bytes>, Refused>> {
+        self.poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Refused>> {
         loop {
             if let Some(message) = self.whole()? {
-                return Ok(Some(message));
+                return Poll::Ready(Ok(Some(message)));
             }
-            match self.body.data().await {
+            self.count()?;
+            match ready!(self.body.poll_data(context)) {
                 Some(Ok(data)) => {
                     let _ = self.body.flow_control().release_capacity(data.len());
                     self.buffer.put_slice(&data);
                 }
-                Some(Err(_)) => return Err(Refused::Gone),
-                None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(Refused::With(Status::plain(status::INTERNAL, "the call ended inside a message"))),
+                Some(Err(_)) => return Poll::Ready(Err(Refused::Gone)),
+                None if self.buffer.is_empty() => return Poll::Ready(Ok(None)),
+                None => {
+                    let status = Status::plain(status::INTERNAL, "the call ended inside a message");
+                    return Poll::Ready(Err(Refused::With(status)));
+                }
             }
         }
+    }
+
+    /// Count what is there of a message that is not whole.
+    fn count(&mut self) -> Result<(), Refused> {
+        let more = self.buffer.len() - self.counted;
+        if more > 0 {
+            let kept = self.activity.keep(more).ok_or_else(|| Refused::With(no_room()))?;
+            match &mut self.kept {
+                Some(before) => before.join(kept),
+                None => self.kept = Some(kept),
+            }
+            self.counted += more;
+        }
+        Ok(())
     }
 
     fn whole(&mut self) -> Result<Option<Bytes>, Refused> {
@@ -136,7 +187,9 @@ impl Messages {
         }
         let is_packed = prefix[0] != 0;
         if self.buffer.len() < PREFIX + length {
-            self.buffer.reserve(PREFIX + length - self.buffer.len());
+            if self.buffer.capacity() < FIRST_MEMORY {
+                self.buffer.reserve((PREFIX + length).min(FIRST_MEMORY) - self.buffer.len());
+            }
             return Ok(None);
         }
         let _ = self.buffer.split_to(PREFIX);
@@ -151,10 +204,38 @@ pub enum Refused {
     With(Status),
 }
 
+/// The refusal of what would take more memory than callers may take together.
+fn no_room() -> Status {
+    Status::refusal(status::RESOURCE_EXHAUSTED, "QUEUE_FULL", "as much is on its way in or out as may be: try again later", Some(1.0))
+}
+
+/// A message behind its length, as it is sent.
+pub struct Framed(Bytes);
+
+impl Framed {
+    /// The same message, counted as kept until it is sent, if there is room.
+    fn counted(self, open: &OpenCall) -> Result<Self, Status> {
+        if self.0.len() <= LARGE_ANSWER {
+            return Ok(self);
+        }
+        Ok(Framed(open.keep(self.0.len()).ok_or_else(no_room)?.with(self.0)))
+    }
+}
+
+/// What `write` appends, as a message.
+pub fn framed(write: impl FnOnce(&mut BytesMut)) -> Framed {
+    let mut buffer = BytesMut::with_capacity(SMALL_MESSAGE);
+    buffer.put_bytes(0, PREFIX);
+    write(&mut buffer);
+    let length = (buffer.len() - PREFIX) as u32;
+    buffer[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    Framed(buffer.freeze())
+}
+
 /// Where the answers of a call go.
 pub struct Answers {
     respond: SendResponse<Bytes>,
-    stream: Option<h2::SendStream<Bytes>>,
+    stream: Option<SendStream<Bytes>>,
 }
 
 impl Answers {
@@ -164,38 +245,55 @@ impl Answers {
 
     /// Return once the caller has reset the call, or its connection is gone.
     pub async fn gone(&mut self) {
-        poll_fn(|context| {
-            let reset = match &mut self.stream {
-                Some(stream) => stream.poll_reset(context),
-                None => self.respond.poll_reset(context),
-            };
-            reset.map(|_| ())
-        })
-        .await;
+        poll_fn(|context| self.poll_gone(context)).await;
     }
 
-    /// Send a message.
+    /// Whether that has happened.
+    pub fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let reset = match &mut self.stream {
+            Some(stream) => stream.poll_reset(context),
+            None => self.respond.poll_reset(context),
+        };
+        reset.map(|_| ())
+    }
+
+    /// Send a message, and wait until the caller has taken enough of what was sent before.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), Gone> {
-        let mut framed = BytesMut::with_capacity(PREFIX + message.len());
-        framed.put_u8(0);
-        framed.put_u32(u32::try_from(message.len()).map_err(|_| Gone)?);
-        framed.put_slice(message);
-        if self.stream.is_none() {
-            self.stream = Some(self.respond.send_response(head(), false).map_err(|_| Gone)?);
-        }
-        let Some(stream) = &mut self.stream else { return Err(Gone) };
-        send_all(stream, framed.freeze()).await
+        let framed = framed(|buffer| buffer.put_slice(message));
+        send_all(self.begun()?, framed).await
     }
 
     /// End the call: with a message before, all went well.
     pub fn finish(mut self) -> Result<(), Gone> {
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        self.begun()?.send_trailers(trailers).map_err(|_| Gone)
+    }
+
+    /// Send a message of many, as `send` does, if there is room for it.
+    pub async fn send_counted(&mut self, message: &[u8], open: &OpenCall) -> Result<Result<(), Status>, Gone> {
+        match framed(|buffer| buffer.put_slice(message)).counted(open) {
+            Ok(message) => send_all(self.begun()?, message).await.map(Ok),
+            Err(status) => Ok(Err(status)),
+        }
+    }
+
+    /// Answer with the only message of the call. What the caller does not take at once is kept until it does, if there is room.
+    pub fn answer(mut self, message: Framed, open: &OpenCall) {
+        let message = match message.counted(open) {
+            Ok(message) => message,
+            Err(status) => return self.refuse(&status),
+        };
+        // Nobody to be told is no error.
+        let _ = self.begun().and_then(|stream| stream.send_data(message.0, false).map_err(|_| Gone));
+        let _ = self.finish();
+    }
+
+    fn begun(&mut self) -> Result<&mut SendStream<Bytes>, Gone> {
         if self.stream.is_none() {
             self.stream = Some(self.respond.send_response(head(), false).map_err(|_| Gone)?);
         }
-        let Some(mut stream) = self.stream else { return Err(Gone) };
-        let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
-        stream.send_trailers(trailers).map_err(|_| Gone)
+        self.stream.as_mut().ok_or(Gone)
     }
 
     /// End the call with a status.
@@ -206,13 +304,17 @@ impl Answers {
             let _ = stream.send_trailers(trailers);
         } else {
             let mut response = head();
+            if status.code == status::UNIMPLEMENTED {
+                // It may be the packing that is unknown: which are known is said ("Compression in gRPC").
+                response.headers_mut().insert("grpc-accept-encoding", HeaderValue::from_static("identity, deflate, gzip"));
+            }
             response.headers_mut().extend(trailers);
             let _ = self.respond.send_response(response, true);
         }
     }
 }
 
-async fn send_all(stream: &mut h2::SendStream<Bytes>, mut data: Bytes) -> Result<(), Gone> {
+async fn send_all(stream: &mut SendStream<Bytes>, Framed(mut data): Framed) -> Result<(), Gone> {
     // Small answers fit into the window: no task has to wait for room.
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -229,13 +331,13 @@ async fn send_all(stream: &mut h2::SendStream<Bytes>, mut data: Bytes) -> Result
 
 fn head() -> Response<()> {
     let mut response = Response::new(());
-    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 
 fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(3);
-    trailers.insert("grpc-status", HeaderValue::from(status.code));
+    trailers.insert(GRPC_STATUS, HeaderValue::from(status.code));
     if let Ok(text) = HeaderValue::from_str(&status::percent_encoded(&status.text)) {
         trailers.insert("grpc-message", text);
     }

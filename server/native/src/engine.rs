@@ -1,81 +1,146 @@
-//! The engine: a Python object, called once for each batch. The only module that holds the interpreter while requests are answered.
+//! The engine: a Python object, called once for each batch by a thread of its own. The only module that holds the interpreter while requests
+//! are answered.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use pyo3::exceptions::PyBufferError;
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::caught::caught;
+use crate::drift::Counting;
 use crate::form::Form;
+use crate::memory::{self, Memory};
+use crate::router::Arm;
 use crate::tensors::{self, Datatype, Tensor};
 
 /// Why a batch has no outputs, in a line a caller may read.
 pub struct Failure(pub String);
 
 /// `run(inputs, outputs)` of Python: inputs are memory and shape for each of the signature's, texts as a list; outputs are places. It gives
-/// shape and bytes of each output, or a text that says why there are none.
+/// shape and memory of each output, texts as a list, or a text that says why there are none.
 ///
 /// `tell(requests)`, if anybody wants to know, is told of the requests of the last run: id, arm, seconds since they came, rows, and the number
-/// of the first of them.
+/// of the first of them. `drift` counts their rows.
 pub struct Engine {
     run: Py<PyAny>,
     tell: Option<Py<PyAny>>,
+    drift: Option<Arc<Counting>>,
+    outputs: Vec<Datatype>,
+}
+
+/// A batch: its inputs, the places of the outputs to compute, how many rows each of them has to have, if that matters, and whose rows they
+/// are, if anybody wants to know.
+pub struct Work {
+    pub inputs: Vec<Tensor>,
+    pub computed: Vec<usize>,
+    pub rows: Option<usize>,
+    pub told: Vec<Told>,
 }
 
 /// What is told of a request in a batch that ran.
-pub struct Told<'a> {
-    pub id: &'a [u8],
-    pub arm: &'static str,
+pub struct Told {
+    pub id: Bytes,
+    pub arm: Arm,
     pub since: Instant,
     pub rows: usize,
     pub start: usize,
 }
 
-#[derive(FromPyObject)]
-enum Answer {
-    Outputs(Vec<(Vec<usize>, PyBackedBytes)>),
-    Failed(String),
+/// What a lane sends its batches to.
+pub struct Worker {
+    work: UnboundedSender<Work>,
+    done: UnboundedReceiver<Result<Vec<Tensor>, Failure>>,
+    is_told: bool,
 }
 
-impl Engine {
-    pub fn new(run: Py<PyAny>, tell: Option<Py<PyAny>>) -> Self {
-        Engine { run, tell }
+impl Worker {
+    /// A thread that runs batches until this is dropped. `running` is held by it to its end.
+    pub fn start(name: String, engine: Engine, running: impl Send + 'static) -> std::io::Result<Self> {
+        let (work, mut to_run) = unbounded_channel();
+        let (report, done) = unbounded_channel();
+        let is_told = engine.tell.is_some() || engine.drift.is_some();
+        std::thread::Builder::new().name(name).spawn(move || {
+            // Attached for as long as it lives, and detached while it waits: to attach anew would make a thread state for each batch.
+            Python::attach(|py| engine.serve(py, &mut to_run, &report));
+            drop(running);
+        })?;
+        Ok(Worker { work, done, is_told })
     }
 
-    /// Tell of the batch that ran last; its callers have their answers.
-    pub fn tell<'a>(&self, batch: impl Iterator<Item = Told<'a>>) {
-        let Some(tell) = &self.tell else { return };
-        Python::attach(|py| {
-            let told = batch.map(|one| (String::from_utf8_lossy(one.id), one.arm, one.since.elapsed().as_secs_f64(), one.rows, one.start));
-            if let Err(error) = tell.call1(py, (told.collect::<Vec<_>>(),)) {
-                // The callers have their answers; what counts them must not end the thread.
-                error.print(py);
-            }
-        });
+    /// Whether batches have to say whose rows they have.
+    pub fn is_told(&self) -> bool {
+        self.is_told
     }
 
     /// The outputs at the places `computed` of the signature, in that order.
-    pub fn run(&self, form: &Form, inputs: &[Tensor], computed: &[usize]) -> Result<Vec<Tensor>, Failure> {
-        let answer = Python::attach(|py| self.call(py, inputs, computed)).map_err(|error| Failure(error.to_string()))?;
-        match answer {
-            Answer::Failed(text) => Err(Failure(text)),
-            Answer::Outputs(outputs) => Ok(outputs
-                .into_iter()
-                .zip(computed)
-                .map(|((shape, bytes), place)| Tensor::new(form.outputs()[*place].datatype, shape, Bytes::from_owner(bytes)))
-                .collect()),
+    pub async fn run(&mut self, work: Work) -> Result<Vec<Tensor>, Failure> {
+        let ended = || Failure("the engine has ended".into());
+        self.work.send(work).map_err(|_| ended())?;
+        self.done.recv().await.unwrap_or_else(|| Err(ended()))
+    }
+}
+
+impl Engine {
+    pub fn new(form: &Form, run: Py<PyAny>, tell: Option<Py<PyAny>>, drift: Option<Arc<Counting>>) -> Self {
+        Engine { run, tell, drift, outputs: form.outputs().iter().map(|spec| spec.datatype).collect() }
+    }
+
+    fn serve(&self, py: Python<'_>, work: &mut UnboundedReceiver<Work>, report: &UnboundedSender<Result<Vec<Tensor>, Failure>>) {
+        while let Some(work) = py.detach(|| work.blocking_recv()) {
+            let computed = caught(|| self.run(py, &work)).unwrap_or_else(|| Err(Failure("the daemon failed on this request".into())));
+            let succeeded = computed.is_ok();
+            let outputs = if self.drift.is_some() { computed.as_ref().ok().cloned() } else { None };
+            // Without the interpreter: whoever is woken by it may be on this core.
+            if py.detach(|| report.send(computed)).is_err() {
+                return;
+            }
+            if let (Some(drift), Some(outputs)) = (&self.drift, outputs) {
+                let requests = work.told.iter().map(|one| (one.arm, one.rows));
+                // Its callers have their answers: a defect here must not end the thread.
+                py.detach(|| caught(|| drift.count(&work.inputs, &work.computed, &outputs, requests)));
+            }
+            if succeeded {
+                self.tell(py, &work.told);
+            }
         }
     }
 
-    fn call(&self, py: Python<'_>, inputs: &[Tensor], computed: &[usize]) -> PyResult<Answer> {
-        let columns = PyList::empty(py);
-        for tensor in inputs {
-            columns.append((memory(py, tensor)?, tensor.shape.clone()))?;
+    /// Tell of the batch that ran last; its callers have their answers.
+    fn tell(&self, py: Python<'_>, batch: &[Told]) {
+        let Some(tell) = &self.tell else { return };
+        let requests = batch.iter().map(|one| {
+            let seconds = one.since.elapsed().as_secs_f64();
+            (String::from_utf8_lossy(&one.id), one.arm.name(), seconds, one.rows, one.start)
+        });
+        if let Err(error) = tell.call1(py, (requests.collect::<Vec<_>>(),)) {
+            // The callers have their answers; what counts them must not end the thread.
+            error.print(py);
         }
-        self.run.call1(py, (columns, computed.to_vec()))?.extract(py)
+    }
+
+    fn run(&self, py: Python<'_>, work: &Work) -> Result<Vec<Tensor>, Failure> {
+        let told = |error: PyErr| Failure(error.to_string());
+        let columns = PyList::empty(py);
+        for tensor in &work.inputs {
+            let memory = memory(py, tensor).map_err(told)?;
+            columns.append((memory, &tensor.shape)).map_err(told)?;
+        }
+        let answer = self.run.call1(py, (columns, &work.computed)).map_err(told)?.into_bound(py);
+        if let Ok(text) = answer.extract::<String>() {
+            return Err(Failure(text));
+        }
+        let outputs: Vec<(Vec<usize>, Bound<'_, PyAny>)> = answer.extract().map_err(told)?;
+        if outputs.iter().any(|(shape, _)| work.rows.is_some_and(|rows| shape.first() != Some(&rows))) {
+            return Err(Failure("the model gave another number of rows than it got".into()));
+        }
+        outputs
+            .into_iter()
+            .zip(&work.computed)
+            .map(|((shape, data), place)| tensor(self.outputs[*place], shape, &data).map_err(told))
+            .collect()
     }
 }
 
@@ -83,28 +148,19 @@ fn memory<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> 
     if tensor.datatype == Datatype::Bytes {
         return Ok(PyList::new(py, tensors::texts(tensor.data()).map(|text| PyBytes::new(py, text)).collect::<Vec<_>>())?.into_any());
     }
-    Ok(Bound::new(py, Memory { bytes: tensor.clone().into_data() })?.into_any())
+    Ok(Bound::new(py, Memory::new(tensor.clone().into_data()))?.into_any())
 }
 
-/// Bytes that Python may read in place: `numpy.frombuffer` takes them without a copy.
-#[pyclass(frozen)]
-struct Memory {
-    bytes: Bytes,
-}
-
-#[pymethods]
-impl Memory {
-    /// The buffer protocol.
-    ///
-    /// # Safety
-    ///
-    /// Called by the interpreter, with a view to be filled. The bytes never change and live as long as the object, which the view keeps.
-    #[allow(clippy::needless_pass_by_value, reason = "the signature is that of the buffer protocol")]
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: std::ffi::c_int) -> PyResult<()> {
-        let bytes = &slf.get().bytes;
-        let length = ffi::Py_ssize_t::try_from(bytes.len()).map_err(|_| PyBufferError::new_err("too long"))?;
-        // SAFETY: `view` is the interpreter's, `bytes` outlives it as said above, and the view is read-only.
-        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.as_ptr().cast_mut().cast(), length, 1, flags) };
-        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+fn tensor(datatype: Datatype, shape: Vec<usize>, data: &Bound<'_, PyAny>) -> PyResult<Tensor> {
+    if datatype != Datatype::Bytes {
+        return Ok(Tensor::new(datatype, shape, memory::held(data)?));
     }
+    let texts = data.cast::<PyList>()?;
+    let mut bytes = Vec::with_capacity(16 * texts.len());
+    for text in texts {
+        let text = text.cast::<PyBytes>()?.as_bytes();
+        bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(text);
+    }
+    Ok(Tensor::new(datatype, shape, bytes.into()))
 }

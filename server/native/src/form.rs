@@ -1,9 +1,13 @@
 //! What the requests and answers of one version look like: a request is held to the signature, an answer is written by it.
 
+use std::rc::Rc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::requests::{Input, Request, TIMING};
-use crate::tensors::{Datatype, Tensor, texts};
+use crate::jobs::Part;
+use crate::parameters::TIMING;
+use crate::requests::{Input, Request};
+use crate::tensors::{Datatype, texts};
 use crate::wire::{self, Malformed};
 
 /// Fields of an answer.
@@ -35,6 +39,10 @@ pub struct Form {
     batchable: bool,
     always: Vec<String>,
     start: Bytes,
+    /// Name and datatype of each output, as an answer has them.
+    heads: Vec<Bytes>,
+    /// The places of all outputs.
+    all: Rc<[usize]>,
 }
 
 /// A request that fits: its inputs in the order of the signature, its rows, and the places of the outputs it wants and of those to compute.
@@ -42,8 +50,8 @@ pub struct Form {
 pub struct Fitted {
     pub inputs: Vec<Input>,
     pub rows: usize,
-    pub wanted: Vec<usize>,
-    pub computed: Vec<usize>,
+    pub wanted: Rc<[usize]>,
+    pub computed: Rc<[usize]>,
 }
 
 impl Form {
@@ -51,7 +59,8 @@ impl Form {
         let mut start = BytesMut::new();
         wire::put_bytes(&mut start, 1, model.as_bytes());
         wire::put_bytes(&mut start, 2, version.as_bytes());
-        Form { inputs, outputs, batchable, always, start: start.freeze() }
+        let (heads, all) = (outputs.iter().map(head).collect(), (0..outputs.len()).collect());
+        Form { inputs, outputs, batchable, always, start: start.freeze(), heads, all }
     }
 
     pub fn outputs(&self) -> &[Spec] {
@@ -63,83 +72,116 @@ impl Form {
         if request.inputs.len() != self.inputs.len() {
             return Err(Malformed);
         }
-        let mut inputs = Vec::with_capacity(self.inputs.len());
-        for spec in &self.inputs {
-            let place = request.inputs.iter().position(|input| input.name == spec.name.as_bytes()).ok_or(Malformed)?;
-            let input = request.inputs.swap_remove(place);
-            if !spec.accepts(&input) {
+        let mut inputs = std::mem::take(&mut request.inputs);
+        for (place, spec) in self.inputs.iter().enumerate() {
+            let found = inputs[place..].iter().position(|input| input.name == spec.name.as_bytes()).ok_or(Malformed)?;
+            inputs.swap(place, place + found);
+            if !spec.accepts(&inputs[place]) {
                 return Err(Malformed);
             }
-            inputs.push(input);
         }
         let rows = if self.batchable { common_rows(&inputs)? } else { 1 };
         let wanted = self.wanted(&request.outputs)?;
-        let mut computed = wanted.clone();
-        for (place, spec) in self.outputs.iter().enumerate() {
-            if !wanted.contains(&place) && self.always.contains(&spec.name) {
-                computed.push(place);
-            }
-        }
+        let computed = self.computed(&wanted);
         Ok(Fitted { inputs, rows, wanted, computed })
     }
 
-    fn wanted(&self, names: &[Bytes]) -> Result<Vec<usize>, Malformed> {
+    fn wanted(&self, names: &[Bytes]) -> Result<Rc<[usize]>, Malformed> {
         if names.is_empty() {
-            return Ok((0..self.outputs.len()).collect());
+            return Ok(self.all.clone());
         }
         names.iter().map(|name| self.outputs.iter().position(|spec| spec.name.as_bytes() == name).ok_or(Malformed)).collect()
     }
 
-    /// The `ModelInferResponse`: raw if the request was (or an output is FP16, which has no typed form), else typed.
+    fn computed(&self, wanted: &Rc<[usize]>) -> Rc<[usize]> {
+        if wanted.len() == self.outputs.len() {
+            return wanted.clone();
+        }
+        let always = self.outputs.iter().enumerate().filter(|(place, spec)| !wanted.contains(place) && self.always.contains(&spec.name));
+        wanted.iter().copied().chain(always.map(|(place, _)| place)).collect()
+    }
+
+    /// What has to be alike for requests to share a batch: the sizes the signature leaves open, and the outputs, if they are not all.
+    pub fn shape(&self, fitted: &Fitted) -> Vec<usize> {
+        let tensors = self.inputs.iter().zip(&fitted.inputs);
+        let open = tensors.flat_map(|(spec, input)| spec.shape.iter().zip(&input.shape).skip(1).filter(|(want, _)| **want == -1));
+        let mut shape: Vec<usize> = open.map(|(_, size)| *size).collect();
+        if fitted.wanted != self.all {
+            shape.push(usize::MAX);
+            shape.extend(fitted.wanted.iter());
+        }
+        shape
+    }
+
+    /// Append the `ModelInferResponse`: raw if the request was (or an output is FP16, which has no typed form), else typed.
     ///
-    /// `parts` are the tensors of each run the request was in, in the order of `computed`; `timing` is a parameter, if it was asked for.
-    pub fn encode(&self, id: &[u8], raw: bool, wanted: &[usize], parts: &[Vec<Tensor>], timing: Option<&str>) -> Bytes {
+    /// `parts` are its rows of each run the request was in, whose outputs are in the order of `computed`; `timing` is a parameter, if it was
+    /// asked for.
+    pub fn encode(&self, answer: &mut BytesMut, id: &[u8], raw: bool, wanted: &[usize], parts: &[Part], timing: Option<&str>) {
         let raw = raw || wanted.iter().any(|place| self.outputs[*place].datatype == Datatype::Fp16);
-        let size: usize = parts.iter().flatten().map(|tensor| tensor.data().len()).sum();
-        let mut answer = BytesMut::with_capacity(self.start.len() + id.len() + size + 64 * (1 + wanted.len()));
+        let size: usize = (0..wanted.len()).map(|order| size_of(parts, order)).sum();
+        answer.reserve(self.start.len() + id.len() + size + 64 * (1 + wanted.len()));
         answer.put_slice(&self.start);
-        wire::put_bytes(&mut answer, ID, id);
+        wire::put_bytes(answer, ID, id);
         if let Some(timing) = timing {
-            put_timing(&mut answer, timing);
+            put_timing(answer, timing);
         }
         for (order, place) in wanted.iter().enumerate() {
-            let output = self.output(*place, parts.iter().map(|part| &part[order]), raw);
-            wire::put_bytes(&mut answer, OUTPUTS, &output);
+            self.put_output(answer, *place, parts, order, raw);
         }
         if raw {
             for order in 0..wanted.len() {
-                wire::put_head(&mut answer, RAW, parts.iter().map(|part| part[order].data().len()).sum());
+                wire::put_head(answer, RAW, size_of(parts, order));
                 for part in parts {
-                    answer.put_slice(part[order].data());
+                    answer.put_slice(part.bytes(order));
                 }
             }
         }
-        answer.freeze()
     }
 
-    fn output<'a>(&self, place: usize, parts: impl Iterator<Item = &'a Tensor> + Clone, raw: bool) -> BytesMut {
-        let spec = &self.outputs[place];
-        let mut output = BytesMut::new();
-        wire::put_bytes(&mut output, 1, spec.name.as_bytes());
-        wire::put_bytes(&mut output, 2, spec.datatype.name().as_bytes());
-        let mut sizes = BytesMut::new();
-        let mut shape = parts.clone().next().map(|tensor| tensor.shape.clone()).unwrap_or_default();
-        if let Some(first) = shape.first_mut() {
-            *first = parts.clone().map(|tensor| tensor.shape[0]).sum();
+    fn put_output(&self, answer: &mut BytesMut, place: usize, parts: &[Part], order: usize, raw: bool) {
+        let mut contents = BytesMut::new();
+        if !raw {
+            put_typed(&mut contents, self.outputs[place].datatype, parts.iter().map(|part| part.bytes(order)));
         }
-        for size in shape {
-            wire::put_varint(&mut sizes, size as u64);
-        }
-        if !sizes.is_empty() {
-            wire::put_bytes(&mut output, 3, &sizes);
+        let head = &self.heads[place];
+        let shape = shape(parts, order);
+        let shape_size: usize = shape.clone().map(wire::varint_size).sum();
+        let mut size = head.len();
+        if shape_size > 0 {
+            size += 1 + wire::varint_size(shape_size) + shape_size;
         }
         if !raw {
-            let mut contents = BytesMut::new();
-            put_typed(&mut contents, spec.datatype, parts);
-            wire::put_bytes(&mut output, 5, &contents);
+            size += 1 + wire::varint_size(contents.len()) + contents.len();
         }
-        output
+        wire::put_head(answer, OUTPUTS, size);
+        answer.put_slice(head);
+        if shape_size > 0 {
+            wire::put_head(answer, 3, shape_size);
+            shape.for_each(|size| wire::put_varint(answer, size as u64));
+        }
+        if !raw {
+            wire::put_bytes(answer, 5, &contents);
+        }
     }
+}
+
+fn head(spec: &Spec) -> Bytes {
+    let mut head = BytesMut::new();
+    wire::put_bytes(&mut head, 1, spec.name.as_bytes());
+    wire::put_bytes(&mut head, 2, spec.datatype.name().as_bytes());
+    head.freeze()
+}
+
+fn size_of(parts: &[Part], order: usize) -> usize {
+    parts.iter().map(|part| part.bytes(order).len()).sum()
+}
+
+/// The sizes of an output: its rows in all parts, and the others.
+fn shape(parts: &[Part], order: usize) -> impl Iterator<Item = usize> + Clone + '_ {
+    let rows: usize = parts.iter().filter_map(|part| part.shape(order).next()).sum();
+    let first = parts.iter().take(1).flat_map(move |part| part.shape(order));
+    first.enumerate().map(move |(place, size)| if place == 0 { rows } else { size })
 }
 
 fn common_rows(inputs: &[Input]) -> Result<usize, Malformed> {
@@ -155,11 +197,10 @@ fn put_timing(answer: &mut BytesMut, timing: &str) {
     wire::put_bytes(answer, PARAMETERS, &entry);
 }
 
-fn put_typed<'a>(contents: &mut BytesMut, datatype: Datatype, parts: impl Iterator<Item = &'a Tensor>) {
+fn put_typed<'a>(contents: &mut BytesMut, datatype: Datatype, parts: impl Iterator<Item = &'a [u8]>) {
     let field = datatype.contents_field();
     let mut packed = BytesMut::new();
-    for part in parts {
-        let data = part.data();
+    for data in parts {
         match datatype {
             Datatype::Bytes => texts(data).for_each(|text| wire::put_bytes(contents, field, text)),
             Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64 => packed.put_slice(data),
@@ -180,3 +221,6 @@ fn put_typed<'a>(contents: &mut BytesMut, datatype: Datatype, parts: impl Iterat
 fn chunks<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
     data.as_chunks::<N>().0.iter().copied()
 }
+
+#[cfg(test)]
+mod properties;

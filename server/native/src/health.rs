@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
-use crate::wire::{self, Malformed};
+use crate::wire::{self, Malformed, Value};
 
 const SERVING: u64 = 1;
 const NOT_SERVING: u64 = 2;
@@ -94,9 +94,9 @@ fn service(mut request: Bytes) -> Result<Bytes, Malformed> {
         return Err(Malformed);
     }
     let mut name = Bytes::new();
-    while let Some((number, value)) = wire::field(&mut request)? {
-        if number == 1 {
-            name = value.text()?;
+    while let Some(field) = wire::field(&mut request, 0)? {
+        if let (1, Value::Bytes(text)) = field {
+            name = wire::text(text)?;
         }
     }
     Ok(name)

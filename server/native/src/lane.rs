@@ -1,80 +1,30 @@
-//! One loaded version: its queue, and the thread that runs its batches. Sockets are not known here.
+//! One loaded version: its queue, and its batches on their way to the engine and back. Sockets are not known here.
 //!
 //! It never waits while the engine is idle: what came while the engine ran is the next batch. A batch that fails is halved until only the
-//! requests at fault fail. The interpreter is held for the run alone: everything for each request is done before and after.
+//! requests at fault fail. All of it is on the thread that serves; the engine computes on one of its own.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
-use crate::engine::{Engine, Failure, Told};
-use crate::form::{Fitted, Form};
+use crate::caught::{caught, caught_task};
+use crate::counters::VersionCounters;
+use crate::engine::{Failure, Told, Work, Worker};
+use crate::form::Form;
+use crate::jobs::{Job, Jobs, Part, Share, Submission, Waiter};
 use crate::pace::Pace;
-use crate::queue::{FairQueue, Piece, Ticket};
-use crate::router::Arm;
-use crate::tensors::{Datatype, Rows, Tensor};
+use crate::pool::Pool;
+use crate::queue::{FairQueue, Ticket};
+use crate::tensors::{self, Rows, Tensor};
 
-/// What came of a request: the tensors of each run it was in, and how long it waited and ran; or why there are none.
-pub struct Computed {
-    pub parts: Vec<Vec<Tensor>>,
-    pub queued: Duration,
-    pub ran: Duration,
-    pub batch_rows: usize,
-}
-
-/// Why a request has no outputs.
-pub enum Lost {
-    Expired,
-    Failed(String),
-}
-
-pub type Outcome = Result<Computed, Lost>;
-
-/// A batch that ran, for the counters.
-pub struct Ran {
-    pub rows: usize,
-    pub took: Duration,
-    pub queued: Vec<Duration>,
-}
-
-/// A request to be queued, `since` when it waits.
-pub struct Submission {
-    pub ticket: Ticket,
-    pub fitted: Fitted,
-    pub deadline: Option<Instant>,
-    pub id: Bytes,
-    pub arm: Arm,
-    pub since: Instant,
-}
-
-struct Job {
-    fitted: Arc<Fitted>,
-    taken: usize,
-    deadline: Option<Instant>,
-    since: Instant,
-    id: Bytes,
-    arm: Arm,
-    reply: oneshot::Sender<Outcome>,
-    computed: Computed,
-}
-
-#[derive(Default)]
-struct Jobs {
-    by_key: HashMap<u64, Job>,
-}
-
-struct State {
-    queue: FairQueue,
-    jobs: Jobs,
-    pace: Pace,
-    running: usize,
-    closed: bool,
-    stopped: bool,
-}
+/// How soon it is seen that a request that waits has expired, or that its caller is gone.
+const SWEEP: Duration = Duration::from_millis(2);
+/// Most of the time that is given to seeing it.
+const SWEEP_SHARE: u32 = 100;
 
 /// Limits of a lane. `max_delay` is how long an idle engine waits for a batch to fill.
 #[derive(Clone, Copy)]
@@ -83,294 +33,293 @@ pub struct Limits {
     pub max_delay: Duration,
 }
 
-/// The queue and the thread of one loaded version.
+/// A batch that ran, for the counters.
+pub struct Ran {
+    pub rows: usize,
+    pub took: Duration,
+    pub queued: Vec<Duration>,
+}
+
+/// The queue of one loaded version.
 pub struct Lane {
     pub model: String,
     pub version: u32,
     pub form: Form,
+    pub counters: Arc<VersionCounters>,
     limits: Limits,
-    state: Mutex<State>,
-    changed: Condvar,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    pool: Arc<Pool>,
+    queue: RefCell<FairQueue>,
+    jobs: RefCell<Jobs>,
+    pace: RefCell<Pace>,
+    running: Cell<usize>,
+    closed: Cell<bool>,
+    changed: Notify,
+    waits: Notify,
 }
 
 /// The version takes no more requests: choose again.
 pub struct Closed;
 
 impl Lane {
-    /// A lane whose batches `engine` runs on a thread of its own; `observe` is told of each, after its callers have their answers.
+    /// A lane whose batches `worker` runs, until it is closed and has nothing left. To be called on the thread that serves.
     pub fn start(
         model: String,
         version: u32,
         form: Form,
         limits: Limits,
-        engine: Engine,
-        observe: impl Fn(Ran) + Send + 'static,
-    ) -> std::io::Result<Arc<Self>> {
-        let state = State {
-            queue: FairQueue::new(limits.max_rows),
-            jobs: Jobs::default(),
-            pace: Pace::default(),
-            running: 0,
-            closed: false,
-            stopped: false,
-        };
-        let lane =
-            Arc::new(Lane { model, version, form, limits, state: Mutex::new(state), changed: Condvar::new(), thread: Mutex::new(None) });
+        pool: Arc<Pool>,
+        counters: Arc<VersionCounters>,
+        worker: Worker,
+    ) -> Rc<Self> {
+        let lane = Rc::new(Lane {
+            model,
+            version,
+            form,
+            counters,
+            limits,
+            pool,
+            queue: RefCell::new(FairQueue::new(limits.max_rows)),
+            jobs: RefCell::default(),
+            pace: RefCell::default(),
+            running: Cell::new(0),
+            closed: Cell::new(false),
+            changed: Notify::new(),
+            waits: Notify::new(),
+        });
+        let sweeping = tokio::task::spawn_local(lane.clone().sweep());
         let own = lane.clone();
-        let thread = std::thread::Builder::new().name(format!("lane-{}", lane.version)).spawn(move || own.run(&engine, observe))?;
-        *lane.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(lane)
+        tokio::task::spawn_local(async move {
+            own.run(worker).await;
+            sweeping.abort();
+        });
+        lane
     }
 
-    /// Rows waiting now.
-    pub fn queue_rows(&self) -> usize {
-        self.lock().queue.rows()
-    }
-
-    /// Queue a request; what comes of it is sent to the receiver. The key gives it up.
-    pub fn submit(&self, submission: Submission) -> Result<(u64, oneshot::Receiver<Outcome>), Closed> {
-        let Submission { ticket, fitted, deadline, id, arm, since } = submission;
-        let (reply, outcome) = oneshot::channel();
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Closed);
+    /// Queue a request; its waiter is told what comes of it.
+    pub fn submit<W: Waiter + 'static>(&self, ticket: Ticket, submission: Submission<W>) -> Result<(), (Closed, Box<W>)> {
+        if self.closed.get() {
+            return Err((Closed, submission.waiter));
         }
-        let idle = state.queue.rows() == 0;
-        let key = state.queue.push(ticket);
-        let computed = Computed { parts: Vec::new(), queued: Duration::ZERO, ran: Duration::ZERO, batch_rows: 0 };
-        state.jobs.by_key.insert(key, Job { fitted: Arc::new(fitted), taken: 0, deadline, since, id, arm, reply, computed });
-        let full = state.queue.rows() >= self.limits.max_rows;
-        drop(state);
-        if idle || full {
+        let mut queue = self.queue.borrow_mut();
+        let idle = queue.rows() == 0;
+        let key = queue.push(ticket);
+        let rows = queue.rows();
+        self.counters.waiting(rows);
+        let mut jobs = self.jobs.borrow_mut();
+        if jobs.is_empty() {
+            self.waits.notify_one();
+        }
+        jobs.insert(key, Job::new(submission));
+        if idle || rows >= self.limits.max_rows {
             self.changed.notify_one();
         }
-        Ok((key, outcome))
-    }
-
-    /// Give a request up, because its caller is gone; nothing more is sent of it.
-    pub fn give_up(&self, key: u64) {
-        let mut state = self.lock();
-        state.queue.drop(key);
-        state.jobs.by_key.remove(&key);
+        Ok(())
     }
 
     /// Seconds until such a request would be answered, if nothing that is served before it comes after it; `None` if the engine is idle.
     pub fn expect(&self, level: usize, caller: &str, rows: usize) -> Option<f64> {
-        let state = self.lock();
-        if state.running == 0 && state.queue.rows() == 0 {
+        let queue = self.queue.borrow();
+        if self.running.get() == 0 && queue.rows() == 0 {
             return None;
         }
-        let ahead = state.queue.ahead(level, caller, rows);
-        Some(state.pace.expect(state.running + ahead + rows, self.limits.max_rows))
+        let ahead = queue.ahead(level, caller, rows);
+        Some(self.pace.borrow().expect(self.running.get() + ahead + rows, self.limits.max_rows))
     }
 
     /// Take no more requests; those queued are still answered.
     pub fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_all();
+        self.closed.set(true);
+        self.changed.notify_one();
     }
 
-    /// Run nothing more, not even what is queued.
-    pub fn stop(&self) {
-        let mut state = self.lock();
-        (state.closed, state.stopped) = (true, true);
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn run(&self, engine: &Engine, observe: impl Fn(Ran)) {
-        while let Some(batch) = self.take() {
+    async fn run(&self, mut worker: Worker) {
+        while self.has_rows().await {
+            self.linger().await;
+            let batch = self.take();
             if batch.is_empty() {
                 continue;
             }
-            let started = Instant::now();
-            let rows: usize = batch.iter().map(Share::rows).sum();
-            for ran in self.answer(engine, &batch) {
-                observe(ran);
+            // A defect of ours ends the requests of this batch, each with INTERNAL as it is dropped, and not the lane.
+            let keys: Vec<u64> = batch.iter().map(|share| share.key).collect();
+            if caught_task(self.answer(batch, &mut worker)).await.is_none() {
+                self.forget(&keys);
             }
-            self.lock().pace.add(rows, started.elapsed().as_secs_f64());
+            self.running.set(0);
         }
     }
 
-    /// The next batch without those that expired; `None` at the end.
-    fn take(&self) -> Option<Vec<Share>> {
-        let mut state = self.lock();
-        state.running = 0;
-        loop {
-            if state.stopped {
-                state.jobs.by_key.clear();
-                return None;
+    /// Wait until there is something to run; false at the end.
+    async fn has_rows(&self) -> bool {
+        while self.queue.borrow().rows() == 0 {
+            if self.closed.get() {
+                return false;
             }
-            if state.queue.rows() > 0 {
-                break;
-            }
-            if state.closed {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.notified().await;
         }
-        state = self.linger(state);
-        let pieces = state.queue.take();
-        let now = Instant::now();
-        let shares: Vec<Share> = pieces.into_iter().filter_map(|piece| state.jobs.share(piece, now)).collect();
-        state.running = shares.iter().map(Share::rows).sum();
-        Some(shares)
+        true
     }
 
     /// Wait for the batch to fill, where the settings say so.
-    fn linger<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    async fn linger(&self) {
         let end = Instant::now() + self.limits.max_delay;
-        while !self.limits.max_delay.is_zero() && state.queue.rows() < self.limits.max_rows && !state.closed {
-            let patience = Duration::from_secs_f64(2.0 * state.pace.expect(state.queue.rows(), self.limits.max_rows));
-            let soonest = state.jobs.soonest().map_or(end, |deadline| end.min(deadline.checked_sub(patience).unwrap_or(deadline)));
-            let left = soonest.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+        while !self.limits.max_delay.is_zero() && !self.closed.get() {
+            let rows = self.queue.borrow().rows();
+            let patience = Duration::from_secs_f64(2.0 * self.pace.borrow().expect(rows, self.limits.max_rows));
+            let soonest = self.jobs.borrow().soonest().map_or(end, |deadline| end.min(deadline.checked_sub(patience).unwrap_or(deadline)));
+            if rows == 0 || rows >= self.limits.max_rows || soonest <= Instant::now() {
+                return;
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state
-    }
-
-    fn answer(&self, engine: &Engine, batch: &[Share]) -> Vec<Ran> {
-        let started = Instant::now();
-        match self.compute(engine, batch) {
-            Ok(outputs) => {
-                let ran = self.deliver(batch, outputs, started);
-                engine.tell(batch.iter().map(Share::told));
-                vec![ran]
-            }
-            Err(Failure(text)) if batch.len() == 1 => {
-                self.fail(batch[0].piece.key, &text);
-                Vec::new()
-            }
-            Err(_) => {
-                let (first, second) = batch.split_at(batch.len() / 2);
-                let mut ran = self.answer(engine, first);
-                ran.append(&mut self.answer(engine, second));
-                ran
+            tokio::select! {
+                () = tokio::time::sleep_until(soonest.into()) => {}
+                () = self.changed.notified() => {}
             }
         }
     }
 
-    fn compute(&self, engine: &Engine, batch: &[Share]) -> Result<Vec<Tensor>, Failure> {
-        let first = &batch[0].fitted;
-        let inputs: Vec<Tensor> = (0..first.inputs.len()).map(|place| gathered(batch, place)).collect();
-        let outputs = engine.run(&self.form, &inputs, &first.computed)?;
+    /// The next batch, without those that expired or whose callers are gone.
+    fn take(&self) -> Vec<Share> {
+        let mut queue = self.queue.borrow_mut();
+        let pieces = queue.take();
+        let now = Instant::now();
+        let (mut batch, mut dropped) = (Vec::with_capacity(pieces.len()), Vec::new());
+        {
+            let mut jobs = self.jobs.borrow_mut();
+            for piece in pieces {
+                if let Some(job) = jobs.over(piece.key, now) {
+                    queue.drop(piece.key);
+                    dropped.push(job);
+                }
+                batch.extend(jobs.share(piece));
+            }
+        }
+        self.counters.waiting(queue.rows());
+        drop(queue);
+        self.running.set(batch.iter().map(Share::rows).sum());
+        // Who is told may submit again, so nothing is borrowed meanwhile.
+        dropped.into_iter().for_each(Job::expire);
+        batch
+    }
+
+    async fn answer(&self, batch: Vec<Share>, worker: &mut Worker) {
+        let begun = Instant::now();
         let rows: usize = batch.iter().map(Share::rows).sum();
-        let whole = batch.len() == 1 && batch[0].rows() == first.rows;
-        if !whole && outputs.iter().any(|tensor| tensor.shape.first() != Some(&rows)) {
-            return Err(Failure("the model gave another number of rows than it got".into()));
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            let started = Instant::now();
+            match self.compute(&part, worker).await {
+                Ok(outputs) => self.deliver(&part, outputs, started),
+                Err(Failure(text)) if part.len() == 1 => self.fail(part[0].key, &text),
+                Err(_) => {
+                    parts.push(part.split_off(part.len() / 2));
+                    parts.push(part);
+                }
+            }
         }
-        Ok(outputs)
+        self.pace.borrow_mut().add(rows, begun.elapsed().as_secs_f64());
     }
 
-    fn deliver(&self, batch: &[Share], outputs: Vec<Tensor>, started: Instant) -> Ran {
+    async fn compute(&self, batch: &[Share], worker: &mut Worker) -> Result<Vec<Tensor>, Failure> {
+        let first = &batch[0].fitted;
+        let rows: usize = batch.iter().map(Share::rows).sum();
+        let inputs = (0..first.inputs.len()).map(|place| gathered(&self.pool, batch, rows, place)).collect();
+        let told = if worker.is_told() { batch.iter().map(told).collect() } else { Vec::new() };
+        let whole = batch.len() == 1 && batch[0].rows() == first.rows;
+        worker.run(Work { inputs, computed: first.computed.to_vec(), rows: (!whole).then_some(rows), told }).await
+    }
+
+    fn deliver(&self, batch: &[Share], outputs: Vec<Tensor>, started: Instant) {
         let took = started.elapsed();
         let rows: usize = batch.iter().map(Share::rows).sum();
-        let mut ran = Ran { rows, took, queued: Vec::new() };
-        let alone = batch.len() == 1;
-        let mut parted: Vec<Rows> = if alone { Vec::new() } else { outputs.iter().cloned().map(Rows::new).collect() };
-        let mut whole = Some(outputs);
-        let mut state = self.lock();
+        let mut ran = Ran { rows, took, queued: Vec::with_capacity(batch.len()) };
+        let rows_of = if batch.len() == 1 { Rows::whole } else { Rows::of };
+        let outputs: Rc<Vec<Rows>> = Rc::new(outputs.into_iter().map(rows_of).collect());
+        let mut place = 0;
         for share in batch {
-            let part =
-                if alone { whole.take().unwrap_or_default() } else { parted.iter_mut().map(|rows| rows.next(share.rows())).collect() };
-            let Some(job) = state.jobs.by_key.get_mut(&share.piece.key) else { continue };
-            if share.piece.start == 0 {
-                job.computed.queued = started.saturating_duration_since(job.since);
-                ran.queued.push(job.computed.queued);
-            }
-            job.computed.ran += took;
-            job.computed.batch_rows = job.computed.batch_rows.max(rows);
-            job.computed.parts.push(part);
-            if share.piece.stop == job.fitted.rows
-                && let Some(job) = state.jobs.by_key.remove(&share.piece.key)
-            {
-                // Whoever waited may be gone.
-                let _ = job.reply.send(Ok(job.computed));
+            let part = Part { outputs: outputs.clone(), start: place, stop: place + share.rows() };
+            place = part.stop;
+            let done = {
+                let mut jobs = self.jobs.borrow_mut();
+                let Some(job) = jobs.get(share.key) else { continue };
+                if share.start == 0 {
+                    job.computed.queued = started.saturating_duration_since(job.since);
+                    ran.queued.push(job.computed.queued);
+                }
+                job.computed.add(part, took, rows);
+                if share.stop == job.fitted.rows { jobs.remove(share.key) } else { None }
+            };
+            if let Some(job) = done {
+                caught(|| job.answer());
             }
         }
-        ran
+        self.counters.ran(&ran);
     }
 
     fn fail(&self, key: u64, text: &str) {
-        let mut state = self.lock();
-        state.queue.drop(key);
-        if let Some(job) = state.jobs.by_key.remove(&key) {
-            let _ = job.reply.send(Err(Lost::Failed(text.into())));
+        self.queue.borrow_mut().drop(key);
+        let failed = self.jobs.borrow_mut().remove(key);
+        if let Some(job) = failed {
+            job.fail(text);
         }
     }
-}
 
-/// Rows of one request in a batch.
-struct Share {
-    piece: Piece,
-    fitted: Arc<Fitted>,
-    since: Instant,
-    id: Bytes,
-    arm: Arm,
-}
-
-impl Share {
-    fn told(&self) -> Told<'_> {
-        Told { id: &self.id, arm: self.arm.name(), since: self.since, rows: self.rows(), start: self.piece.start }
-    }
-
-    fn rows(&self) -> usize {
-        self.piece.stop - self.piece.start
-    }
-}
-
-impl Jobs {
-    fn share(&mut self, piece: Piece, now: Instant) -> Option<Share> {
-        let job = self.by_key.get_mut(&piece.key)?;
-        if job.taken == 0 && job.deadline.is_some_and(|deadline| deadline <= now) {
-            let job = self.by_key.remove(&piece.key)?;
-            let _ = job.reply.send(Err(Lost::Expired));
-            return None;
+    fn forget(&self, keys: &[u64]) {
+        for key in keys {
+            self.queue.borrow_mut().drop(*key);
+            let job = self.jobs.borrow_mut().remove(*key);
+            drop(job);
         }
-        job.taken += piece.stop - piece.start;
-        Some(Share { piece, fitted: job.fitted.clone(), since: job.since, id: job.id.clone(), arm: job.arm })
     }
 
-    fn soonest(&self) -> Option<Instant> {
-        self.by_key.values().filter_map(|job| job.deadline).min()
+    /// Drop what waits for nothing: requests that have expired, and those whose callers are gone.
+    async fn sweep(self: Rc<Self>) {
+        let mut pause = SWEEP;
+        loop {
+            if self.jobs.borrow().is_empty() {
+                self.waits.notified().await;
+            }
+            sleep(pause).await;
+            let begun = Instant::now();
+            let swept = self.jobs.borrow_mut().swept(begun);
+            for (key, job) in swept {
+                self.queue.borrow_mut().drop(key);
+                job.expire();
+            }
+            self.counters.waiting(self.queue.borrow().rows());
+            pause = SWEEP.max(begun.elapsed() * SWEEP_SHARE);
+        }
+    }
+
+    /// End: what is queued is not answered any more.
+    pub fn stop(&self) {
+        self.close();
+        for key in self.jobs.borrow().keys() {
+            self.queue.borrow_mut().drop(key);
+        }
+        let jobs = self.jobs.take();
+        jobs.into_iter().for_each(|job| job.fail("the daemon is shutting down"));
     }
 }
 
-/// The rows of all shares of one input, in memory of their own: what numpy sees is aligned, and nobody else's.
-fn gathered(batch: &[Share], place: usize) -> Tensor {
+fn told(share: &Share) -> Told {
+    Told { id: share.id.clone(), arm: share.arm, since: share.since, rows: share.rows(), start: share.start }
+}
+
+/// The rows of all shares of one input, in memory of their own: what numpy sees is nobody else's.
+fn gathered(pool: &Arc<Pool>, batch: &[Share], rows: usize, place: usize) -> Tensor {
     let first = &batch[0].fitted.inputs[place];
     let mut shape = first.shape.clone();
     let whole = batch.len() == 1 && batch[0].rows() == batch[0].fitted.rows;
     if !whole {
-        shape[0] = batch.iter().map(Share::rows).sum();
+        shape[0] = rows;
     }
-    let size = if whole { first.data.len() } else { shape.iter().product::<usize>() * first.datatype.size().max(8) };
-    let mut data = BytesMut::with_capacity(size);
-    for share in batch {
-        data.put_slice(&rows_of(share, place));
-    }
-    Tensor::new(first.datatype, shape, data.freeze())
+    Tensor::new(first.datatype, shape, pool.joined(batch.iter().map(|share| rows_of(share, place))))
 }
 
-fn rows_of(share: &Share, place: usize) -> Bytes {
+/// The bytes of the rows of an input that a share has.
+fn rows_of(share: &Share, place: usize) -> &[u8] {
     let input = &share.fitted.inputs[place];
     if share.rows() == share.fitted.rows {
-        return input.data.clone();
+        return &input.data;
     }
-    let width: usize = input.shape[1..].iter().product();
-    if input.datatype == Datatype::Bytes {
-        let mut rows = Rows::new(Tensor::new(input.datatype, input.shape.clone(), input.data.clone()));
-        rows.next(share.piece.start);
-        return rows.next(share.rows()).into_data();
-    }
-    let row = width * input.datatype.size();
-    input.data.slice(share.piece.start * row..share.piece.stop * row)
+    tensors::rows(&input.data, input.datatype, input.shape[1..].iter().product(), share.start, share.stop)
 }

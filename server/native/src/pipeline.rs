@@ -3,254 +3,191 @@
 //! All of it runs on the one thread that serves; the engine's threads only compute.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::task::spawn_local;
 use tokio::time::sleep_until;
 
-use crate::admission::{Admission, Full, RateLimits};
+use crate::admission::{Admission, Admitted, Full, RateLimits};
+use crate::asking::Asking;
 use crate::call::{Head, Peer};
-use crate::form::Fitted;
-use crate::lane::{Computed, Lane, Lost, Outcome, Submission};
-use crate::observers::Traced;
-use crate::python::{Functions, Metadata, Principal};
+use crate::caught::caught_task;
+use crate::grants::{Known, Principal};
+use crate::inference::Inference;
+use crate::installed::Installed;
+use crate::jobs::Submission;
+use crate::lane::{Closed, Lane};
+use crate::python::{Functions, Metadata};
 use crate::queue::{SHADOW, Ticket};
 use crate::requests::{self, Request};
 use crate::router::{Arm, Choice};
-use crate::shared::Shared;
+use crate::shadowing::Shadowing;
+use crate::shared::{Options, Shared};
 use crate::status::{self, Status};
+use crate::transport::MODEL_STREAM_INFER;
+use crate::wire::Malformed;
 
 /// Levels by the number a caller asks for in `priority`; 0 and any other number are the default, as in Triton.
 const LEVELS: [usize; 4] = [1, 0, 1, 2];
 
-const LATE: &str = "the deadline had passed when the request came";
+pub const LATE: &str = "the deadline had passed when the request came";
+pub const WAITED: &str = "the deadline passed while the request waited";
 
 /// All inferences in flight.
 pub struct Pipeline {
     pub shared: Arc<Shared>,
-    admission: RefCell<Admission>,
+    pub installed: Installed,
+    admission: Rc<RefCell<Admission>>,
     rates: RefCell<RateLimits>,
 }
 
-/// How far an inference came: who answers it, its rows, and how its runs went.
-#[derive(Default)]
-struct Seen {
-    choice: Option<(Arc<Lane>, Arm)>,
-    rows: usize,
-    queued: Duration,
-    ran: Duration,
-    batch_rows: usize,
-}
-
-/// Why an inference has no answer.
-enum Unanswered {
-    Refused(Status),
-    Gone,
-}
-
-impl From<Status> for Unanswered {
-    fn from(status: Status) -> Self {
-        Unanswered::Refused(status)
-    }
-}
-
-/// Rows and bytes that count as waiting until this is dropped.
-struct Admitted {
-    pipeline: Rc<Pipeline>,
-    caller: Arc<str>,
-    level: usize,
-    rows: usize,
-    bytes: usize,
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        let mut admission = self.pipeline.admission.borrow_mut();
-        admission.release(&self.caller, self.level, self.rows, self.bytes);
-        self.pipeline.shared.in_flight.store(admission.requests(), Ordering::Relaxed);
-    }
-}
-
 impl Pipeline {
-    pub fn new(shared: Arc<Shared>) -> Self {
-        let admission = Admission::new(shared.options.max_queue_rows, shared.options.max_queue_bytes);
-        Pipeline { shared, admission: RefCell::new(admission), rates: RefCell::default() }
+    pub fn new(shared: Arc<Shared>, installed: Installed) -> Self {
+        let Options { max_queue_rows, max_queue_bytes, .. } = shared.options;
+        let admission = Admission::new(max_queue_rows, max_queue_bytes, shared.in_flight.clone());
+        Pipeline { shared, installed, admission: Rc::new(RefCell::new(admission)), rates: RefCell::default() }
     }
 
-    /// The answer to a `ModelInferRequest`, or why there is none; `None` if the caller went away, which `gone` tells.
-    pub async fn infer(
-        self: &Rc<Self>,
-        head: &Head,
-        peer: &Arc<Peer>,
-        data: Bytes,
-        gone: impl Future<Output = ()>,
-    ) -> Option<Result<Bytes, Status>> {
-        let begun = Instant::now();
-        let mut seen = Seen::default();
-        let answer = match self.try_infer(head, peer, data, begun, gone, &mut seen).await {
-            Ok(answer) => Some(Ok(answer)),
-            Err(Unanswered::Refused(status)) => Some(Err(status)),
-            Err(Unanswered::Gone) => None,
-        };
-        self.count(head, answer.as_ref().map(|answer| answer.as_ref().map(|_| ())), &seen, begun);
-        answer
-    }
-
-    async fn try_infer(
-        self: &Rc<Self>,
-        head: &Head,
-        peer: &Arc<Peer>,
-        data: Bytes,
-        begun: Instant,
-        gone: impl Future<Output = ()>,
-        seen: &mut Seen,
-    ) -> Result<Bytes, Unanswered> {
+    /// Answer an inference, now or once a batch has computed it; or refuse it.
+    pub fn infer(self: &Rc<Self>, inference: Box<Inference>) {
         if self.shared.closed.load(Ordering::Relaxed) {
-            return Err(draining().into());
+            return inference.refuse(draining());
         }
-        if head.deadline.is_some_and(|deadline| deadline <= begun) {
-            return Err(expired(LATE).into());
+        if inference.head.is_late(inference.begun) {
+            return inference.refuse(expired(LATE));
         }
-        tokio::pin!(gone);
-        let Ok(mut request) = requests::decode(data.clone()) else {
-            return Err(self.explain(data).await.into());
-        };
-        let principal = self.principal(head, peer, &request).await?;
-        let caller: Arc<str> = if principal.0.is_empty() { peer.address.clone() } else { principal.0.as_str().into() };
-        if request.id.is_empty() {
-            request.id = self.shared.new_id();
-        }
-        loop {
-            let (choice, fitted) = self.choose(&mut request, &data, seen).await?;
-            let level = LEVELS.get(usize::try_from(request.parameters.priority).unwrap_or(0)).copied().unwrap_or(LEVELS[0]);
-            let deadline = deadline(head, begun, request.parameters.timeout);
-            self.limit(&principal, &caller, fitted.rows)?;
-            check_deadline(&choice.lane, level, &caller, fitted.rows, deadline)?;
-            let admitted = self.admit(caller.clone(), level, fitted.rows, request.size)?;
-            let ticket = Ticket { rows: fitted.rows, level, caller: caller.clone(), shape: shape(&fitted) };
-            let wanted = fitted.wanted.clone();
-            let submitted = Submission { ticket, fitted, deadline, id: request.id.clone(), arm: choice.arm, since: Instant::now() };
-            let Ok((number, outcome)) = choice.lane.submit(submitted) else {
-                // Unloaded in between: the table has the version that took its place, unless all ends.
-                if self.shared.closed.load(Ordering::Relaxed) {
-                    return Err(draining().into());
-                }
-                let id = request.id;
-                request = requests::decode(data.clone()).map_err(|_| draining())?;
-                request.id = id;
-                continue;
-            };
-            let outcome = tokio::select! {
-                biased;
-                outcome = outcome => outcome.unwrap_or_else(|_| Err(Lost::Failed("the daemon is shutting down".into()))),
-                () = &mut gone => {
-                    choice.lane.give_up(number);
-                    return Err(Unanswered::Gone);
-                }
-                () = passed(deadline) => {
-                    choice.lane.give_up(number);
-                    Err(Lost::Expired)
-                }
-            };
-            drop(admitted);
-            let answer = answer(&request, &choice, &wanted, outcome, seen)?;
-            for shadow in choice.shadows {
-                tokio::task::spawn_local(self.clone().copy(shadow, request.id.clone(), data.clone()));
+        let known = self.asking(&inference).known();
+        match known {
+            Some(known) => self.read(inference, known),
+            None => {
+                spawn_local(caught_task(self.clone().identify(inference)));
             }
-            return Ok(answer);
         }
     }
 
-    /// The version that answers, and the request as it takes it.
-    async fn choose(&self, request: &mut Request, data: &Bytes, seen: &mut Seen) -> Result<(Choice, Fitted), Status> {
+    fn asking(&self, inference: &Inference) -> Asking {
+        let Inference { head, peer, data, .. } = inference;
+        Asking { shared: self.shared.clone(), head: head.clone(), peer: peer.clone(), bytes: data.len() }
+    }
+
+    async fn identify(self: Rc<Self>, mut inference: Box<Inference>) {
+        let asking = self.asking(&inference);
+        match while_awaited(&mut inference, asking.identify()).await {
+            Some(Ok(known)) => self.read(inference, known),
+            Some(Err(status)) => inference.refuse(status),
+            None => inference.leave(),
+        }
+    }
+
+    /// Decode the message, and see whether he who calls may ask it.
+    fn read(self: &Rc<Self>, mut inference: Box<Inference>, known: Arc<Known>) {
+        let Ok(request) = requests::decode(inference.data.clone()) else {
+            return self.explain_to(inference);
+        };
+        inference.request = request;
+        if inference.request.id.is_empty() {
+            inference.request.id = self.shared.new_id();
+        }
+        if known.may(&inference.request.model) {
+            self.route(inference, &known.principal);
+        } else {
+            spawn_local(caught_task(self.clone().permit(inference, known)));
+        }
+    }
+
+    async fn permit(self: Rc<Self>, mut inference: Box<Inference>, known: Arc<Known>) {
+        let (asking, model) = (self.asking(&inference), inference.request.model.clone());
+        match while_awaited(&mut inference, asking.permit(&known, &model)).await {
+            Some(Ok(())) => self.route(inference, &known.principal),
+            Some(Err(status)) => inference.refuse(status),
+            None => inference.leave(),
+        }
+    }
+
+    /// Queue an inference with the version that answers it.
+    fn route(self: &Rc<Self>, mut inference: Box<Inference>, principal: &Principal) {
+        let caller = if principal.name.is_empty() { inference.peer.address.clone() } else { principal.name.clone() };
+        loop {
+            let Some(choice) = self.choose(&inference.request) else { return self.explain_to(inference) };
+            let (lane, arm) = (choice.lane.clone(), choice.arm);
+            inference.choice = Some(choice);
+            let Ok(fitted) = lane.form.fit(&mut inference.request) else { return self.explain_to(inference) };
+            let fitted = Rc::new(fitted);
+            inference.fitted = Some(fitted.clone());
+            let deadline = deadline(&inference);
+            match self.admitted(&inference, &lane, principal, &caller, deadline) {
+                Ok(admitted) => inference.admitted = Some(admitted),
+                Err(status) => return inference.refuse(status),
+            }
+            let ticket =
+                Ticket { rows: fitted.rows, level: level(&inference.request), caller: caller.clone(), shape: lane.form.shape(&fitted) };
+            let (id, since) = (inference.request.id.clone(), Instant::now());
+            let Err((Closed, back)) = lane.submit(ticket, Submission { fitted, deadline, id, arm, since, waiter: inference }) else {
+                return;
+            };
+            // Unloaded in between: the table has the version that took its place, unless all ends.
+            inference = back;
+            inference.admitted = None;
+            let again = if self.shared.closed.load(Ordering::Relaxed) { Err(Malformed) } else { requests::decode(inference.data.clone()) };
+            let Ok(again) = again else { return inference.refuse(draining()) };
+            inference.request.inputs = again.inputs;
+        }
+    }
+
+    /// Room for an inference to wait, if there is, and if it is of any use.
+    fn admitted(
+        &self,
+        inference: &Inference,
+        lane: &Lane,
+        principal: &Principal,
+        caller: &Arc<str>,
+        deadline: Option<Instant>,
+    ) -> Result<Admitted, Status> {
+        let (request, rows) = (&inference.request, inference.rows());
+        self.limit(principal, caller, rows)?;
+        check_deadline(lane, level(request), caller, rows, deadline)?;
+        self.admit(caller.clone(), level(request), rows, request.size)
+    }
+
+    /// The version that answers.
+    fn choose(&self, request: &Request) -> Option<Choice> {
         let key = if request.parameters.routing_key.is_empty() { &request.id } else { &request.parameters.routing_key };
-        let Some(choice) = self.shared.table().pick(&request.model, &request.label, key) else {
-            return Err(self.explain(data.clone()).await);
-        };
-        seen.choice = Some((choice.lane.clone(), choice.arm));
-        let Ok(fitted) = choice.lane.form.fit(request) else {
-            return Err(self.explain(data.clone()).await);
-        };
-        seen.rows = fitted.rows;
-        Ok((choice, fitted))
+        self.installed.table().pick(&request.model, &request.label, key)
     }
 
     /// Let a shadow compute what a caller has the answer to already; given up wherever anything would have to wait for it.
-    async fn copy(self: Rc<Self>, shadow: Arc<Lane>, id: Bytes, data: Bytes) {
+    pub fn copy(&self, lane: &Rc<Lane>, id: Bytes, data: Bytes) {
         let begun = Instant::now();
         let caller: Arc<str> = Arm::Shadow.name().into();
         let Ok(mut request) = requests::decode(data) else { return };
-        let size = request.size;
-        let refused = match shadow.form.fit(&mut request) {
-            Err(_) => Some(Status::refusal(3, "INPUT_MISMATCH", "", None)),
-            Ok(fitted) => match self.admit(caller.clone(), SHADOW, fitted.rows, size) {
-                Err(status) => Some(status),
-                Ok(admitted) => {
-                    let ticket = Ticket { rows: fitted.rows, level: SHADOW, caller, shape: shape(&fitted) };
-                    let submitted = Submission { ticket, fitted, deadline: None, id, arm: Arm::Shadow, since: begun };
-                    let Ok((_, outcome)) = shadow.submit(submitted) else { return };
-                    let outcome = outcome.await;
-                    drop(admitted);
-                    match outcome {
-                        Ok(Ok(_)) => None,
-                        _ => Some(Status::refusal(status::INTERNAL, "MODEL_FAILED", "", None)),
-                    }
-                }
-            },
+        let refused = |code| lane.counters.answered(Arm::Shadow, code, begun.elapsed());
+        let Ok(fitted) = lane.form.fit(&mut request) else { return refused(status::INVALID_ARGUMENT) };
+        let admitted = match self.admit(caller.clone(), SHADOW, fitted.rows, request.size) {
+            Ok(admitted) => admitted,
+            Err(status) => return refused(status.code),
         };
-        self.shared.counters.answered(&shadow.model, shadow.version, Arm::Shadow, refused.as_ref(), begun.elapsed());
+        let ticket = Ticket { rows: fitted.rows, level: SHADOW, caller, shape: lane.form.shape(&fitted) };
+        let waiter = Box::new(Shadowing { lane: lane.clone(), begun, admitted });
+        let submission = Submission { fitted: Rc::new(fitted), deadline: None, id, arm: Arm::Shadow, since: begun, waiter };
+        // Unloaded in between: nobody waits for it.
+        let _ = lane.submit(ticket, submission);
     }
 
-    /// Count an inference that is over, and tell who traces; `answer` is `None` if the caller went away.
-    fn count(&self, head: &Head, answer: Option<Result<(), &Status>>, seen: &Seen, begun: Instant) {
-        let counters = &self.shared.counters;
-        let gone = Status::plain(status::CANCELLED, "");
-        let refused = match answer {
-            Some(Ok(())) => None,
-            Some(Err(status)) => Some(status),
-            None => Some(&gone),
-        };
-        if let Some(Err(status)) = answer {
-            counters.rejected(seen.choice.as_ref().map_or("", |(lane, _)| &lane.model), &status.reason);
-        }
-        match (&seen.choice, refused) {
-            (Some((lane, arm)), refused) => counters.answered(&lane.model, lane.version, *arm, refused, begun.elapsed()),
-            (None, Some(status)) => counters.unrouted(status),
-            (None, None) => {}
-        }
-        if self.shared.observers.wants_calls() {
-            self.shared.observers.call(Traced {
-                metadata: metadata(head),
-                model: seen.choice.as_ref().map_or_else(String::new, |(lane, _)| lane.model.clone()),
-                version: seen.choice.as_ref().map_or(0, |(lane, _)| lane.version),
-                arm: seen.choice.as_ref().map_or("", |(_, arm)| arm.name()),
-                code: refused.map_or("OK", |status| status.name),
-                rows: if seen.batch_rows > 0 || answer.is_none() { seen.rows } else { 0 },
-                began: begun,
-                took: begun.elapsed(),
-                queued: seen.queued,
-                ran: seen.ran,
-                batch_rows: seen.batch_rows,
-            });
-        }
+    /// Refuse an inference that could not be read, routed or fitted; Python says why.
+    fn explain_to(self: &Rc<Self>, inference: Box<Inference>) {
+        let pipeline = self.clone();
+        spawn_local(async move {
+            let status = pipeline.explain(inference.data.clone()).await;
+            inference.refuse(status);
+        });
     }
 
     async fn explain(&self, data: Bytes) -> Status {
         self.on_python(move |functions| functions.explain(&data)).await.unwrap_or_else(Status::defect)
-    }
-
-    async fn principal(&self, head: &Head, peer: &Arc<Peer>, request: &Request) -> Result<Principal, Status> {
-        if !self.shared.authenticated {
-            return Ok(Principal::default());
-        }
-        let (metadata, peer) = (metadata(head), peer.clone());
-        let model = String::from_utf8_lossy(&request.model).into_owned();
-        let asked = self.on_python(move |functions| functions.authenticate(&model, metadata, &peer)).await;
-        asked.unwrap_or_else(|| Err(Status::defect()))
     }
 
     /// What Python says, on a thread that may wait for it; `None` if that failed.
@@ -261,7 +198,7 @@ impl Pipeline {
 
     /// Have Python answer a call that is no inference; nothing else waits for it.
     pub async fn ask(&self, head: &Head, peer: Arc<Peer>, message: Bytes) -> Result<Bytes, Status> {
-        let (path, metadata) = (head.path.clone(), metadata(head));
+        let (path, metadata) = (head.path().to_owned(), metadata(head));
         let called = self.on_python(move |functions| functions.call(&path, &message, metadata, &peer)).await;
         called.unwrap_or_else(|| Err(Status::defect()))
     }
@@ -271,26 +208,18 @@ impl Pipeline {
         self.on_python(move |functions| functions.names(&certificate)).await.unwrap_or_default()
     }
 
-    /// Refuse an inference whose caller has given up before its message was there.
-    pub fn late(&self, head: &Head) -> Status {
-        let status = expired(LATE);
-        self.count(head, Some(Err(&status)), &Seen::default(), Instant::now());
-        status
-    }
-
     /// Whether a stream may begin.
-    pub async fn may_begin(&self, head: &Head, peer: Arc<Peer>) -> Result<(), Status> {
+    pub async fn may_begin(&self, head: &Rc<Head>, peer: &Arc<Peer>) -> Result<(), Status> {
         if !self.shared.authenticated {
             return Ok(());
         }
-        let (path, metadata) = (head.path.clone(), metadata(head));
-        let asked = self.on_python(move |functions| functions.admit(&path, metadata, &peer)).await;
-        asked.unwrap_or_else(|| Err(Status::defect()))
+        let asking = Asking { shared: self.shared.clone(), head: head.clone(), peer: peer.clone(), bytes: 0 };
+        asking.admit(head.path() == MODEL_STREAM_INFER).await
     }
 
     fn limit(&self, principal: &Principal, caller: &Arc<str>, rows: usize) -> Result<(), Status> {
         let options = &self.shared.options;
-        let (rate, burst) = if principal.1 > 0.0 { (principal.1, principal.2) } else { (options.rate_limit, options.rate_burst) };
+        let (rate, burst) = if principal.rate > 0.0 { (principal.rate, principal.burst) } else { (options.rate_limit, options.rate_burst) };
         if rate <= 0.0 {
             return Ok(());
         }
@@ -301,35 +230,19 @@ impl Pipeline {
         })
     }
 
-    fn admit(self: &Rc<Self>, caller: Arc<str>, level: usize, rows: usize, bytes: usize) -> Result<Admitted, Status> {
-        let mut admission = self.admission.borrow_mut();
-        admission.admit(&caller, level, rows, bytes).map_err(|full| {
+    fn admit(&self, caller: Arc<str>, level: usize, rows: usize, bytes: usize) -> Result<Admitted, Status> {
+        Admitted::by(&self.admission, caller, level, rows, bytes).map_err(|full| {
             let text = match full {
                 Full::Daemon => "as much waits as may: try again later",
                 Full::Caller => "as much of this caller waits as may: try again later",
             };
             Status::refusal(status::RESOURCE_EXHAUSTED, "QUEUE_FULL", text, Some(0.1))
-        })?;
-        self.shared.in_flight.store(admission.requests(), Ordering::Relaxed);
-        Ok(Admitted { pipeline: self.clone(), caller, level, rows, bytes })
-    }
-}
-
-fn answer(request: &Request, choice: &Choice, wanted: &[usize], outcome: Outcome, seen: &mut Seen) -> Result<Bytes, Status> {
-    match outcome {
-        Ok(computed) => {
-            (seen.queued, seen.ran, seen.batch_rows) = (computed.queued, computed.ran, computed.batch_rows);
-            let timing = request.parameters.timing.then(|| timing(&computed));
-            let form = &choice.lane.form;
-            Ok(form.encode(&request.id, request.raw, wanted, &computed.parts, timing.as_deref()))
-        }
-        Err(Lost::Failed(text)) => Err(Status::refusal(status::INTERNAL, "MODEL_FAILED", &text, None)),
-        Err(Lost::Expired) => Err(expired("the deadline passed while the request waited")),
+        })
     }
 }
 
 /// The metadata of a call as Python has it.
-fn metadata(head: &Head) -> Metadata {
+pub fn metadata(head: &Head) -> Metadata {
     head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
@@ -337,13 +250,19 @@ fn draining() -> Status {
     Status::refusal(status::UNAVAILABLE, "DRAINING", "the daemon is shutting down", Some(1.0))
 }
 
-fn expired(text: &str) -> Status {
+pub fn expired(text: &str) -> Status {
     Status::refusal(status::DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", text, None)
 }
 
-fn deadline(head: &Head, begun: Instant, timeout: u64) -> Option<Instant> {
-    let own = if timeout > 0 { begun.checked_add(Duration::from_micros(timeout)) } else { None };
-    match (head.deadline, own) {
+fn level(request: &Request) -> usize {
+    LEVELS.get(usize::try_from(request.parameters.priority).unwrap_or(0)).copied().unwrap_or(LEVELS[0])
+}
+
+/// When the caller stops waiting, by its call and by its message.
+fn deadline(inference: &Inference) -> Option<Instant> {
+    let timeout = inference.request.parameters.timeout;
+    let own = if timeout > 0 { inference.begun.checked_add(Duration::from_micros(timeout)) } else { None };
+    match (inference.head.deadline, own) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
@@ -366,24 +285,21 @@ fn check_deadline(lane: &Lane, level: usize, caller: &str, rows: usize, deadline
     }
 }
 
+/// What comes of `task`; `None` if the caller of the inference went away before.
+async fn while_awaited<T>(inference: &mut Inference, task: impl Future<Output = Result<T, Status>>) -> Option<Result<T, Status>> {
+    let deadline = inference.head.deadline;
+    tokio::select! {
+        biased;
+        done = task => Some(done),
+        () = inference.gone() => None,
+        () = passed(deadline) => Some(Err(expired(WAITED))),
+    }
+}
+
 /// Return once the deadline, if there is one, has passed.
 pub async fn passed(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-fn shape(fitted: &Fitted) -> Vec<usize> {
-    let sizes = fitted.inputs.iter().flat_map(|input| input.shape.iter().skip(1).copied());
-    sizes.chain([usize::MAX]).chain(fitted.wanted.iter().copied()).collect()
-}
-
-fn timing(computed: &Computed) -> String {
-    format!(
-        "{{\"batch_rows\": {}, \"compute_seconds\": {:?}, \"queue_seconds\": {:?}}}",
-        computed.batch_rows,
-        computed.ran.as_secs_f64(),
-        computed.queued.as_secs_f64()
-    )
 }

@@ -8,17 +8,20 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::call::Peer;
+use crate::grants::{Holder, Known};
 use crate::status::Status;
 
 /// Metadata of a call, as Python takes it.
 pub type Metadata = Vec<(String, Vec<u8>)>;
 
-/// `call(path, message, metadata, peer, names)` answers a call, `authenticate(model, metadata, peer, names)` says who sends an
-/// inference, `explain(message)` why one is refused.
+/// `call(path, message, metadata, peer, names)` answers a call, `explain(message)` says why an inference is refused.
 pub struct Functions {
     pub call: Py<PyAny>,
     pub explain: Py<PyAny>,
+    /// `authenticate(metadata, peer, names)` says who sends an inference.
     pub authenticate: Py<PyAny>,
+    /// `permit(model, metadata, peer, names)` refuses an inference of a model, or does not.
+    pub permit: Py<PyAny>,
     /// `admit(path, metadata, peer, names)` refuses a stream, or does not.
     pub admit: Py<PyAny>,
     /// The names in a certificate (DER) of a client.
@@ -34,13 +37,9 @@ enum Answer {
     Refused(Refusal),
 }
 
-/// Who calls: a name, and its rate and burst in rows, 0 for none.
-#[derive(Clone, Debug, Default, FromPyObject)]
-pub struct Principal(pub String, pub f64, pub f64);
-
 #[derive(FromPyObject)]
 enum Authenticated {
-    Principal(Principal),
+    Holder(Holder),
     Refused(Refusal),
 }
 
@@ -73,13 +72,20 @@ impl Functions {
         told(refusal).map_or_else(|status| status, |refusal| status_of(&refusal))
     }
 
-    /// Who sends an inference for a model, if he may.
-    pub fn authenticate(&self, model: &str, metadata: Metadata, peer: &Peer) -> Result<Principal, Status> {
-        let found = Python::attach(|py| self.authenticate.call1(py, (model, metadata, &*peer.address, &peer.names))?.extract(py));
+    /// Who sends an inference.
+    pub fn authenticate(&self, metadata: Metadata, peer: &Peer) -> Result<Known, Status> {
+        let found = Python::attach(|py| self.authenticate.call1(py, (metadata, &*peer.address, &peer.names))?.extract(py));
         match told(found)? {
-            Authenticated::Principal(principal) => Ok(principal),
+            Authenticated::Holder(holder) => Ok(holder.into()),
             Authenticated::Refused(refusal) => Err(status_of(&refusal)),
         }
+    }
+
+    /// Whether he who sends an inference of a model may.
+    pub fn permit(&self, model: &str, metadata: Metadata, peer: &Peer) -> Result<(), Status> {
+        let refused =
+            Python::attach(|py| self.permit.call1(py, (model, metadata, &*peer.address, &peer.names))?.extract::<Option<Refusal>>(py));
+        told(refused)?.map_or(Ok(()), |refusal| Err(status_of(&refusal)))
     }
 }
 

@@ -3,7 +3,29 @@
 //! The same order as `server/grpcio_transport/fair_queue.py`: deficit round robin (Shreedhar and Varghese 1995) in rows.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+
+/// Hashes the keys of requests: they are numbers that count up, and ours.
+#[derive(Clone, Copy, Default)]
+pub struct KeyHasher(u64);
+
+pub type ByKey = BuildHasherDefault<KeyHasher>;
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a key is a number");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        // Fibonacci hashing (Knuth, TAOCP 3, 6.4): the table looks at the low bits and at the high ones.
+        self.0 = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
 
 /// The levels, first served first; the last is for copies nobody waits for.
 pub const LEVELS: usize = 4;
@@ -34,15 +56,16 @@ struct Waiting {
 /// A request of more than `max_rows` rows is served in pieces, any other whole.
 pub struct FairQueue {
     max_rows: usize,
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, Waiting, ByKey>,
     levels: [Level; LEVELS],
     next: u64,
     rows: usize,
+    batches: u64,
 }
 
 impl FairQueue {
     pub fn new(max_rows: usize) -> Self {
-        FairQueue { max_rows, waiting: HashMap::new(), levels: Default::default(), next: 0, rows: 0 }
+        FairQueue { max_rows, waiting: HashMap::default(), levels: Default::default(), next: 0, rows: 0, batches: 0 }
     }
 
     /// Rows that wait.
@@ -76,7 +99,8 @@ impl FairQueue {
 
     /// The next batch: pieces of one shape with at most `max_rows` rows; empty if nothing waits.
     pub fn take(&mut self) -> Vec<Piece> {
-        let mut batch = Gathering { max_rows: self.max_rows, room: self.max_rows, shape: None, pieces: Vec::new() };
+        self.batches += 1;
+        let mut batch = Gathering { number: self.batches, max_rows: self.max_rows, room: self.max_rows, shape: None, pieces: Vec::new() };
         for level in &mut self.levels {
             level.fill(&mut batch, &mut self.waiting);
             if batch.room == 0 {
@@ -90,6 +114,7 @@ impl FairQueue {
 
 /// A batch in the making: `room` rows still fit.
 struct Gathering {
+    number: u64,
     max_rows: usize,
     room: usize,
     shape: Option<Vec<usize>>,
@@ -126,6 +151,8 @@ struct Caller {
     live: usize,
     rows: usize,
     credit: usize,
+    /// The last batch that has something of it.
+    served: u64,
 }
 
 /// The callers of one priority, in the order of their turns; only those with something that waits.
@@ -166,33 +193,37 @@ impl Level {
         own + (self.rows - own).min(others * (own + rows + QUANTUM))
     }
 
-    /// Give turns until the batch is full or nobody has anything that fits; who was passed over is first in the next batch.
-    fn fill(&mut self, batch: &mut Gathering, waiting: &mut HashMap<u64, Waiting>) {
-        let mut passed = Vec::new();
+    /// Give turns until the batch is full or nobody has anything that fits. Who was passed over is first in the next batch, those before the
+    /// others who got nothing of this one: else one might be first for ever, and leave no room for another each time.
+    fn fill(&mut self, batch: &mut Gathering, waiting: &mut HashMap<u64, Waiting, ByKey>) {
+        let (mut passed, mut served) = (Vec::new(), Vec::new());
         while batch.room > 0
             && let Some(name) = self.turns.pop_front()
         {
-            let alone = self.turns.is_empty() && passed.is_empty();
+            let alone = self.turns.is_empty() && passed.is_empty() && served.is_empty();
             let Some(caller) = self.callers.get_mut(&name) else { continue };
             caller.credit = if alone { batch.max_rows } else { caller.credit + QUANTUM };
             let (is_passed, rows) = serve(caller, batch, waiting);
             self.rows -= rows;
+            if rows > 0 {
+                caller.served = batch.number;
+            }
             if is_passed {
-                passed.push(name);
+                if caller.served == batch.number { served.push(name) } else { passed.push(name) }
             } else if caller.live > 0 {
                 self.turns.push_back(name);
             } else {
                 self.callers.remove(&name);
             }
         }
-        for name in passed.into_iter().rev() {
+        for name in passed.into_iter().chain(served).rev() {
             self.turns.push_front(name);
         }
     }
 }
 
 /// One turn: whether the caller's next request cannot join this batch, and the rows it was given.
-fn serve(caller: &mut Caller, batch: &mut Gathering, waiting: &mut HashMap<u64, Waiting>) -> (bool, usize) {
+fn serve(caller: &mut Caller, batch: &mut Gathering, waiting: &mut HashMap<u64, Waiting, ByKey>) -> (bool, usize) {
     let mut given = 0;
     while batch.room > 0
         && let Some(&key) = caller.waiting.front()
@@ -225,6 +256,9 @@ fn serve(caller: &mut Caller, batch: &mut Gathering, waiting: &mut HashMap<u64, 
     }
     (false, given)
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -282,5 +316,14 @@ mod tests {
         let other = queue.push(Ticket { shape: vec![4], ..ticket(1, 1, "a") });
         assert_eq!(queue.take()[0].key, first);
         assert_eq!(queue.take()[0].key, other);
+    }
+
+    #[test]
+    fn who_never_fills_a_batch_is_not_first_for_ever() {
+        let mut queue = FairQueue::new(100);
+        let mut keys: Vec<u64> = (0..10).map(|_| queue.push(ticket(60, 1, "greedy"))).collect();
+        keys.push(queue.push(ticket(60, 1, "modest")));
+        let batches: Vec<u64> = (0..3).map(|_| queue.take()[0].key).collect();
+        assert_eq!(batches, [keys[0], keys[10], keys[1]]);
     }
 }

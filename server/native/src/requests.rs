@@ -1,19 +1,19 @@
 //! Reads a `ModelInferRequest`. What is refused here is not explained here: the reference decoder says why.
 
+use std::collections::HashSet;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::field_count;
+use crate::parameters::{Given, Parameters, read_entry};
 use crate::tensors::{Datatype, count_texts};
 use crate::wire::{self, Malformed, Value};
 
-/// The parameter by which a caller asks for the timing of its answer, and that carries it.
-pub const TIMING: &[u8] = b"tidegate_timing";
-const ROUTING_KEY: &[u8] = b"tidegate_routing_key";
 const MAX_DIMENSIONS: usize = 32;
 /// Most that the other sizes of a tensor may be, multiplied, where one is zero: its rows are work, and take no bytes to ask for.
 const MAX_EMPTY: usize = 1 << 16;
-/// Bounds of a request that the reference has, since there each is an object: fields, and bytes of typed numbers.
-const MAX_FIELDS: usize = 1 << 18;
-const MAX_PACKED_BYTES: usize = 4 << 20;
+/// So many names are compared each with each; more are put into a set, which takes longer for few.
+const FEW: usize = 16;
 /// Bytes that a text takes in memory beside its own: see `server/engine.py`.
 const TEXT_BYTES: usize = 56;
 
@@ -24,15 +24,6 @@ pub struct Input {
     pub datatype: Datatype,
     pub shape: Vec<usize>,
     pub data: Bytes,
-}
-
-/// What a caller asked for besides its answer: see `server/grpcio_transport/parameters.py`. `timeout` is in microseconds, 0 for none.
-#[derive(Debug, Default)]
-pub struct Parameters {
-    pub priority: u64,
-    pub timeout: u64,
-    pub routing_key: Bytes,
-    pub timing: bool,
 }
 
 /// A decoded `ModelInferRequest`; `outputs` are the names asked for, none for all; `raw` says how the caller sent its tensors, `size`
@@ -49,25 +40,26 @@ pub struct Request {
     pub size: usize,
 }
 
-/// Read a `ModelInferRequest`; `Malformed` if the reference would refuse it, or has to read it.
+/// Read a `ModelInferRequest`; `Malformed` if the reference would refuse it.
 pub fn decode(mut message: Bytes) -> Result<Request, Malformed> {
+    field_count::check(&message)?;
     let mut request = Request { size: message.len(), ..Request::default() };
-    let mut fields = 0;
+    let mut given = Given::default();
     let mut tensors = Vec::new();
     let mut contents = Vec::new();
-    while let Some((number, value)) = wire::field(&mut message)? {
-        fields += 1;
-        match number {
-            1 => request.model = value.text()?,
-            2 => request.label = value.text()?,
-            3 => request.id = value.text()?,
-            4 => read_parameter(value.bytes()?, &mut request.parameters)?,
-            5 => tensors.push(read_tensor(value.bytes()?)?),
-            6 => request.outputs.push(read_output(value.bytes()?)?),
-            7 => contents.push(value.bytes()?),
+    while let Some(field) = wire::field(&mut message, 0)? {
+        match field {
+            (1, Value::Bytes(text)) => request.model = wire::text(text)?,
+            (2, Value::Bytes(text)) => request.label = wire::text(text)?,
+            (3, Value::Bytes(text)) => request.id = wire::text(text)?,
+            (4, Value::Bytes(entry)) => given.add(read_entry(entry, 1)?)?,
+            (5, Value::Bytes(tensor)) => tensors.push(read_tensor(tensor)?),
+            (6, Value::Bytes(output)) => request.outputs.push(read_output(output)?),
+            (7, Value::Bytes(data)) => contents.push(data),
             _ => {}
         }
     }
+    request.parameters = given.parameters()?;
     request.raw = !contents.is_empty();
     if request.raw && contents.len() != tensors.len() {
         return Err(Malformed);
@@ -76,31 +68,30 @@ pub fn decode(mut message: Bytes) -> Result<Request, Malformed> {
     for tensor in tensors {
         let input = tensor.input(contents.next())?;
         if input.datatype == Datatype::Bytes {
-            let texts: usize = input.shape.iter().product();
-            fields += if request.raw { 0 } else { texts };
-            request.size += texts * TEXT_BYTES;
-        }
-        if request.inputs.iter().any(|other| other.name == input.name) {
-            return Err(Malformed);
+            request.size += input.shape.iter().product::<usize>() * TEXT_BYTES;
         }
         request.inputs.push(input);
     }
-    if fields > MAX_FIELDS {
-        return Err(Malformed);
-    }
-    if (1..request.outputs.len()).any(|place| request.outputs[..place].contains(&request.outputs[place])) {
-        return Err(Malformed);
-    }
-    Ok(request)
+    let names = request.inputs.iter().map(|input| &input.name);
+    if has_twice(names) || has_twice(request.outputs.iter()) { Err(Malformed) } else { Ok(request) }
 }
 
-/// A tensor of a request before its elements are read.
+fn has_twice<'a>(names: impl ExactSizeIterator<Item = &'a Bytes> + Clone) -> bool {
+    if names.len() > FEW {
+        let mut seen = HashSet::with_capacity(names.len());
+        return !names.into_iter().all(|name| seen.insert(name));
+    }
+    names.clone().enumerate().any(|(place, name)| names.clone().take(place).any(|other| other == name))
+}
+
+/// A tensor of a request before its elements are read. Its contents may come in parts.
 #[derive(Default)]
 struct Head {
     name: Bytes,
     datatype: Bytes,
     shape: Vec<usize>,
     contents: Option<Bytes>,
+    more: Vec<Bytes>,
 }
 
 impl Head {
@@ -110,7 +101,7 @@ impl Head {
         let data = match (raw, self.contents) {
             (Some(_), Some(_)) => return Err(Malformed),
             (Some(data), None) => data,
-            (None, contents) => read_typed(datatype, contents.unwrap_or_default())?,
+            (None, contents) => Typed::new(datatype)?.read(contents.into_iter().chain(self.more))?,
         };
         let fits =
             if datatype == Datatype::Bytes { count_texts(&data)? == count } else { count.checked_mul(datatype.size()) == Some(data.len()) };
@@ -133,27 +124,26 @@ fn elements(shape: &[usize]) -> Result<usize, Malformed> {
 
 fn read_tensor(mut message: Bytes) -> Result<Head, Malformed> {
     let mut head = Head::default();
-    while let Some((number, value)) = wire::field(&mut message)? {
-        match (number, value) {
-            (1, value) => head.name = value.text()?,
-            (2, value) => head.datatype = value.text()?,
+    while let Some(field) = wire::field(&mut message, 1)? {
+        match field {
+            (1, Value::Bytes(text)) => head.name = wire::text(text)?,
+            (2, Value::Bytes(text)) => head.datatype = wire::text(text)?,
             (3, Value::Varint(size)) => head.shape.push(dimension(size)?),
-            (3, value) => {
-                let mut sizes = value.bytes()?;
-                while !sizes.is_empty() {
+            (3, Value::Bytes(mut sizes)) => {
+                while !sizes.is_empty() && head.shape.len() <= MAX_DIMENSIONS {
                     head.shape.push(dimension(wire::varint(&mut sizes)?)?);
-                    if head.shape.len() > MAX_DIMENSIONS {
-                        return Err(Malformed);
-                    }
                 }
             }
-            (4, value) => check_entry(value.bytes()?)?,
-            (5, value) if head.contents.is_none() => head.contents = Some(value.bytes()?),
-            (5, _) => return Err(Malformed),
+            (4, Value::Bytes(entry)) => drop(read_entry(entry, 2)?),
+            (5, Value::Bytes(contents)) if head.contents.is_none() => head.contents = Some(contents),
+            (5, Value::Bytes(contents)) => head.more.push(contents),
             _ => {}
         }
+        if head.shape.len() > MAX_DIMENSIONS {
+            return Err(Malformed);
+        }
     }
-    if head.shape.len() > MAX_DIMENSIONS { Err(Malformed) } else { Ok(head) }
+    Ok(head)
 }
 
 fn dimension(size: u64) -> Result<usize, Malformed> {
@@ -162,106 +152,88 @@ fn dimension(size: u64) -> Result<usize, Malformed> {
 
 fn read_output(mut message: Bytes) -> Result<Bytes, Malformed> {
     let mut name = Bytes::new();
-    while let Some((number, value)) = wire::field(&mut message)? {
-        match number {
-            1 => name = value.text()?,
-            2 => check_entry(value.bytes()?)?,
+    while let Some(field) = wire::field(&mut message, 1)? {
+        match field {
+            (1, Value::Bytes(text)) => name = wire::text(text)?,
+            (2, Value::Bytes(entry)) => drop(read_entry(entry, 2)?),
             _ => {}
         }
     }
     Ok(name)
 }
 
-/// An entry of a map of parameters: its key, and number and value of the choice that is set.
-fn read_entry(mut message: Bytes) -> Result<(Bytes, Option<(u32, Value)>), Malformed> {
-    let (mut key, mut choice) = (Bytes::new(), None);
-    while let Some((number, value)) = wire::field(&mut message)? {
-        match number {
-            1 => key = value.text()?,
-            2 => {
-                let mut parameter = value.bytes()?;
-                while let Some((number, value)) = wire::field(&mut parameter)? {
-                    if (1..=5).contains(&number) {
-                        choice = Some((number, if number == 3 { Value::Bytes(value.text()?) } else { value }));
-                    }
+/// The elements of `InferTensorContents` in their raw form. Elements may come one by one, or packed, in any number of fields.
+struct Typed {
+    datatype: Datatype,
+    data: BytesMut,
+    /// All there is so far, where that is one field of packed numbers: most callers send all in one field, which is not copied.
+    whole: Option<Bytes>,
+}
+
+impl Typed {
+    fn new(datatype: Datatype) -> Result<Self, Malformed> {
+        if datatype == Datatype::Fp16 { Err(Malformed) } else { Ok(Typed { datatype, data: BytesMut::new(), whole: None }) }
+    }
+
+    fn read(mut self, parts: impl Iterator<Item = Bytes>) -> Result<Bytes, Malformed> {
+        for mut contents in parts {
+            while let Some((number, value)) = wire::field(&mut contents, 2)? {
+                if number == self.datatype.contents_field() {
+                    self.put(value)?;
+                } else if holds_an_element(number, &value) {
+                    return Err(Malformed);
+                }
+            }
+        }
+        Ok(self.whole.unwrap_or_else(|| self.data.freeze()))
+    }
+
+    fn put(&mut self, value: Value) -> Result<(), Malformed> {
+        match (self.datatype, value) {
+            (Datatype::Bytes, Value::Bytes(text)) => {
+                self.data.put_u32_le(u32::try_from(text.len()).map_err(|_| Malformed)?);
+                self.data.put_slice(&text);
+            }
+            // Packed numbers of fixed size are what raw contents are.
+            (Datatype::Fp32 | Datatype::Fp64, Value::Bytes(packed)) => {
+                if packed.len() % self.datatype.size() != 0 {
+                    return Err(Malformed);
+                }
+                if self.whole.is_none() && self.data.is_empty() {
+                    self.whole = Some(packed);
+                } else {
+                    self.put_after(&packed);
+                }
+            }
+            (Datatype::Fp32, Value::Fixed32(number)) => self.put_after(&number.to_le_bytes()),
+            (Datatype::Fp64, Value::Fixed64(number)) => self.put_after(&number.to_le_bytes()),
+            (Datatype::Bytes | Datatype::Fp32 | Datatype::Fp64, _) => {}
+            (datatype, Value::Varint(number)) => put_number(&mut self.data, datatype, number)?,
+            (datatype, Value::Bytes(mut packed)) => {
+                while !packed.is_empty() {
+                    put_number(&mut self.data, datatype, wire::varint(&mut packed)?)?;
                 }
             }
             _ => {}
         }
+        Ok(())
     }
-    Ok((key, choice))
-}
 
-fn check_entry(message: Bytes) -> Result<(), Malformed> {
-    read_entry(message).map(|_| ())
-}
-
-fn read_parameter(message: Bytes, parameters: &mut Parameters) -> Result<(), Malformed> {
-    let (key, choice) = read_entry(message)?;
-    match (&key[..], choice) {
-        (b"priority", choice) => parameters.priority = whole(choice)?,
-        (b"timeout", choice) => parameters.timeout = whole(choice)?,
-        (ROUTING_KEY, Some((3, value))) => parameters.routing_key = value.text()?,
-        (TIMING, Some((1, value))) => parameters.timing = value.varint()? != 0,
-        (key, _) if key.starts_with(b"tidegate_") => return Err(Malformed),
-        _ => {}
-    }
-    Ok(())
-}
-
-fn whole(choice: Option<(u32, Value)>) -> Result<u64, Malformed> {
-    match choice {
-        Some((2, value)) => i64::try_from(value.varint()?).ok().and_then(|number| u64::try_from(number).ok()).ok_or(Malformed),
-        Some((5, value)) => value.varint(),
-        _ => Err(Malformed),
-    }
-}
-
-/// The elements of `InferTensorContents` in their raw form. Elements may come one by one, or packed, in any number of fields.
-fn read_typed(datatype: Datatype, mut contents: Bytes) -> Result<Bytes, Malformed> {
-    if datatype != Datatype::Bytes && contents.len() > MAX_PACKED_BYTES {
-        return Err(Malformed);
-    }
-    let mut data = BytesMut::new();
-    let mut whole: Option<Bytes> = None;
-    while let Some((number, value)) = wire::field(&mut contents)? {
-        if number > 8 {
-            continue;
+    fn put_after(&mut self, bytes: &[u8]) {
+        if let Some(whole) = self.whole.take() {
+            self.data.put_slice(&whole);
         }
-        if number != datatype.contents_field() {
-            return Err(Malformed);
-        }
-        match value {
-            Value::Bytes(text) if datatype == Datatype::Bytes => {
-                data.put_u32_le(u32::try_from(text.len()).map_err(|_| Malformed)?);
-                data.put_slice(&text);
-            }
-            // Packed numbers of fixed size are what raw contents are: most callers send all in one field, which is not copied.
-            Value::Bytes(packed) if matches!(datatype, Datatype::Fp32 | Datatype::Fp64) => {
-                if whole.is_none() && data.is_empty() {
-                    whole = Some(packed);
-                } else {
-                    data.put_slice(&whole.take().unwrap_or_default());
-                    data.put_slice(&packed);
-                }
-            }
-            Value::Bytes(mut packed) => {
-                while !packed.is_empty() {
-                    put_number(&mut data, datatype, wire::varint(&mut packed)?)?;
-                }
-            }
-            Value::Varint(number) => put_number(&mut data, datatype, number)?,
-            Value::Fixed32(number) if datatype == Datatype::Fp32 => put_after(&mut data, &mut whole, &number.to_le_bytes()),
-            Value::Fixed64(number) if datatype == Datatype::Fp64 => put_after(&mut data, &mut whole, &number.to_le_bytes()),
-            _ => return Err(Malformed),
-        }
+        self.data.put_slice(bytes);
     }
-    Ok(whole.unwrap_or_else(|| data.freeze()))
 }
 
-fn put_after(data: &mut BytesMut, whole: &mut Option<Bytes>, bytes: &[u8]) {
-    data.put_slice(&whole.take().unwrap_or_default());
-    data.put_slice(bytes);
+/// Whether a field of `InferTensorContents` adds an element to what it is a field of.
+fn holds_an_element(number: u32, value: &Value) -> bool {
+    match (number, value) {
+        (1..=5, Value::Varint(_)) | (6, Value::Fixed32(_)) | (7, Value::Fixed64(_)) | (8, Value::Bytes(_)) => true,
+        (1..=7, Value::Bytes(packed)) => !packed.is_empty(),
+        _ => false,
+    }
 }
 
 fn put_number(data: &mut BytesMut, datatype: Datatype, number: u64) -> Result<(), Malformed> {
@@ -280,3 +252,6 @@ fn put_number(data: &mut BytesMut, datatype: Datatype, number: u64) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod properties;

@@ -1,7 +1,7 @@
 //! Which loaded version answers a request, and as which arm. The same slots as `server/grpcio_transport/router.py`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use ring::digest;
 
@@ -20,6 +20,9 @@ pub enum Arm {
 }
 
 impl Arm {
+    pub const NUMBER: usize = 4;
+    pub const ALL: [Arm; Self::NUMBER] = [Arm::Stable, Arm::Canary, Arm::Shadow, Arm::Direct];
+
     pub fn name(self) -> &'static str {
         ["stable", "canary", "shadow", "direct"][self as usize]
     }
@@ -28,9 +31,9 @@ impl Arm {
 /// One model as it is served now: what each label means, the canaries with their percent in the order of their numbers, and the shadows.
 #[derive(Default)]
 pub struct Model {
-    pub labels: HashMap<Vec<u8>, Arc<Lane>>,
-    pub canaries: Vec<(Arc<Lane>, u64)>,
-    pub shadows: Vec<Arc<Lane>>,
+    pub labels: HashMap<Vec<u8>, Rc<Lane>>,
+    pub canaries: Vec<(Rc<Lane>, u64)>,
+    pub shadows: Vec<Rc<Lane>>,
 }
 
 /// All models, one immutable value.
@@ -40,10 +43,11 @@ pub struct Table {
 }
 
 /// The version that answers, the arm it answers as, and whether shadows get a copy.
+#[derive(Clone)]
 pub struct Choice {
-    pub lane: Arc<Lane>,
+    pub lane: Rc<Lane>,
     pub arm: Arm,
-    pub shadows: Vec<Arc<Lane>>,
+    pub shadows: Vec<Rc<Lane>>,
 }
 
 impl Table {

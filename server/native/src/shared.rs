@@ -1,16 +1,19 @@
-//! What the thread that serves shares with those of Python: the table, the counters, the functions.
+//! What the thread that serves shares with those of Python: the options, the counters, the functions.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use crate::auth::Auth;
 use crate::counters::Counters;
+use crate::grants::Known;
 use crate::health::Health;
+use crate::kept::Store;
 use crate::observers::Observers;
 use crate::python::Functions;
-use crate::router::Table;
 use crate::tls::Tls;
+use crate::turns::Turns;
 
 /// What can be set.
 pub struct Options {
@@ -30,12 +33,15 @@ pub struct Shared {
     pub health: Health,
     pub tls: Tls,
     pub observers: Observers,
+    pub kept: Arc<Store>,
     pub authenticated: bool,
+    pub auth: Auth,
+    pub turns: Turns,
+    pub anybody: Arc<Known>,
     pub closed: AtomicBool,
-    pub in_flight: AtomicUsize,
+    pub in_flight: Arc<AtomicUsize>,
     process: String,
     numbers: AtomicU64,
-    table: RwLock<Arc<Table>>,
 }
 
 impl Shared {
@@ -47,28 +53,25 @@ impl Shared {
         observers: Observers,
         process: String,
     ) -> Self {
+        // One message has to fit, and a connection may keep half.
+        let kept = Store::new(options.max_queue_bytes.max(2 * options.max_message_bytes));
         Shared {
+            turns: Turns::new(options.max_queue_bytes),
             options,
             functions,
             counters,
             health: Health::default(),
             tls: Tls::default(),
             observers,
+            kept,
             authenticated,
+            auth: Auth::default(),
+            anybody: Arc::new(Known::anybody()),
             closed: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Arc::default(),
             process,
             numbers: AtomicU64::new(0),
-            table: RwLock::default(),
         }
-    }
-
-    pub fn table(&self) -> Arc<Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub fn install(&self, table: Table) {
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 
     /// An id for a request that has none.

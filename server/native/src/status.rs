@@ -20,7 +20,9 @@ pub struct Status {
     pub details: Bytes,
 }
 
-const NAMES: [&str; 17] = [
+/// How many codes there are.
+pub const CODES: usize = 17;
+const NAMES: [&str; CODES] = [
     "OK",
     "CANCELLED",
     "UNKNOWN",
@@ -39,12 +41,19 @@ const NAMES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
+pub const OK: u32 = 0;
 pub const CANCELLED: u32 = 1;
+pub const INVALID_ARGUMENT: u32 = 3;
 pub const DEADLINE_EXCEEDED: u32 = 4;
 pub const RESOURCE_EXHAUSTED: u32 = 8;
 pub const UNIMPLEMENTED: u32 = 12;
 pub const INTERNAL: u32 = 13;
 pub const UNAVAILABLE: u32 = 14;
+
+/// The name of a code.
+pub fn name(code: u32) -> &'static str {
+    NAMES[code as usize % CODES]
+}
 
 impl Status {
     /// A refusal with a machine-readable reason, and when trying again is sensible, in seconds.
@@ -61,7 +70,7 @@ impl Status {
         if let Some(seconds) = retry {
             put_any(&mut status, "RetryInfo", &retry_info(seconds));
         }
-        Status { code, name: NAMES[code as usize % NAMES.len()], reason: reason.into(), text, details: status.freeze() }
+        Status { code, name: name(code), reason: reason.into(), text, details: status.freeze() }
     }
 
     /// What a caller is told of a defect of ours.
@@ -71,7 +80,7 @@ impl Status {
 
     /// A status without details, as gRPC's own are.
     pub fn plain(code: u32, text: &str) -> Self {
-        Status { code, name: NAMES[code as usize % NAMES.len()], reason: String::new(), text: text.into(), details: Bytes::new() }
+        Status { code, name: name(code), reason: String::new(), text: text.into(), details: Bytes::new() }
     }
 }
 
@@ -129,6 +138,9 @@ pub fn base64(bytes: &[u8]) -> String {
     }
     encoded
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {

@@ -2,46 +2,54 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
+use crate::activity::OpenCall;
 use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
+use crate::caught::caught;
+use crate::inference::{Inference, Reply};
 use crate::pipeline::Pipeline;
 use crate::status::Status;
 use crate::wire;
 
 /// Requests of one stream that may be unanswered; then no more is read from it, and HTTP/2 holds the caller back.
 const WINDOW: usize = 64;
+/// Their bytes, for which the same holds; one of more has to be alone.
+const WINDOW_BYTES: usize = 1 << 20;
 
-type Answer = Option<Result<Bytes, Status>>;
+type Answer = Result<Bytes, Status>;
+/// Where an answer comes, and its place in the window.
+type Unanswered = (oneshot::Receiver<Answer>, OwnedSemaphorePermit);
 
 /// `ModelStreamInfer`: answers come in the order of the requests, and a refusal does not end the stream.
-pub async fn infer(pipeline: Rc<Pipeline>, head: Head, peer: Arc<Peer>, messages: Messages, mut answers: Answers) -> Result<(), Gone> {
-    let (ended, is_over) = watch::channel(());
-    let (unanswered, mut next) = mpsc::channel::<oneshot::Receiver<Answer>>(WINDOW);
-    let reading = spawn_local(read(pipeline, Rc::new(head), peer, messages, unanswered, is_over));
+pub async fn infer(
+    pipeline: Rc<Pipeline>,
+    head: Rc<Head>,
+    peer: Arc<Peer>,
+    messages: Messages,
+    mut answers: Answers,
+    open: &OpenCall,
+) -> Result<(), Gone> {
+    let (unanswered, mut next) = mpsc::channel::<Unanswered>(WINDOW);
+    let reading = spawn_local(read(pipeline, head, peer, messages, unanswered));
     loop {
         let answer = tokio::select! {
-            () = answers.gone() => None,
-            answer = next.recv() => match answer {
-                Some(answer) => Some(answer),
-                None => break,
-            },
+            () = answers.gone() => return Err(Gone),
+            answer = next.recv() => answer,
         };
-        let Some(answer) = answer else {
-            drop(ended);
-            return Err(Gone);
-        };
+        let Some((answer, _place)) = answer else { break };
         let answer = tokio::select! {
-            () = answers.gone() => None,
-            answer = answer => answer.unwrap_or(None),
+            // Whatever it has asked for is given up as the places for the answers are dropped.
+            () = answers.gone() => return Err(Gone),
+            answer = answer => answer.map_err(|_| Gone)?,
         };
-        match answer {
-            // Whatever else it has asked for is given up with it, as `ended` goes.
-            None => return Err(Gone),
-            Some(answer) => answers.send(&wrapped(answer)).await?,
+        if let Err(status) = answers.send_counted(&wrapped(answer), open).await? {
+            answers.refuse(&status);
+            return Ok(());
         }
     }
     match reading.await {
@@ -59,21 +67,20 @@ async fn read(
     head: Rc<Head>,
     peer: Arc<Peer>,
     mut messages: Messages,
-    unanswered: mpsc::Sender<oneshot::Receiver<Answer>>,
-    is_over: watch::Receiver<()>,
+    unanswered: mpsc::Sender<Unanswered>,
 ) -> Result<(), Refused> {
+    let room = Arc::new(Semaphore::new(WINDOW_BYTES));
     loop {
         // Room for the answer first: what is not read, the caller keeps.
         let Ok(place) = unanswered.reserve().await else { return Err(Refused::Gone) };
         let Some(message) = messages.next().await? else { return Ok(()) };
         let (tell, told) = oneshot::channel();
-        place.send(told);
-        let (pipeline, head, peer, mut is_over) = (pipeline.clone(), head.clone(), peer.clone(), is_over.clone());
-        spawn_local(async move {
-            // Nothing is ever sent: it changes when its sender is gone.
-            let gone = async { while is_over.changed().await.is_ok() {} };
-            let _ = tell.send(pipeline.infer(&head, &peer, message, gone).await);
-        });
+        let bytes = message.len().min(WINDOW_BYTES) as u32;
+        let Ok(room) = room.clone().acquire_many_owned(bytes).await else { return Err(Refused::Gone) };
+        place.send((told, room));
+        let inference = Inference::new(pipeline.clone(), head.clone(), peer.clone(), message, Instant::now(), Reply::Stream(tell));
+        // A defect ends this inference.
+        caught(|| pipeline.infer(inference));
     }
 }
 
@@ -90,7 +97,7 @@ fn wrapped(answer: Result<Bytes, Status>) -> BytesMut {
 /// A stream whose messages Python answers, one after the other.
 pub async fn asked_of_python(
     pipeline: Rc<Pipeline>,
-    head: Head,
+    head: Rc<Head>,
     peer: Arc<Peer>,
     mut messages: Messages,
     mut answers: Answers,
@@ -117,7 +124,13 @@ pub async fn asked_of_python(
 }
 
 /// Health's `Watch`: one answer now, and one at each change.
-pub async fn watch_health(pipeline: Rc<Pipeline>, head: Head, peer: Arc<Peer>, message: Bytes, mut answers: Answers) -> Result<(), Gone> {
+pub async fn watch_health(
+    pipeline: Rc<Pipeline>,
+    head: Rc<Head>,
+    peer: Arc<Peer>,
+    message: Bytes,
+    mut answers: Answers,
+) -> Result<(), Gone> {
     let Ok(mut watched) = pipeline.shared.health.watch(message.clone()) else {
         if let Err(status) = pipeline.ask(&head, peer, message).await {
             answers.refuse(&status);

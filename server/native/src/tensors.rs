@@ -87,7 +87,7 @@ pub fn texts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A tensor that an engine gave, or rows of it.
+/// A tensor: of a batch, as an engine takes or gives it.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     pub datatype: Datatype,
@@ -110,30 +110,80 @@ impl Tensor {
     }
 }
 
-/// Parts a tensor into the rows of several requests, one after the other, without a copy.
+/// A tensor of a batch that several requests have rows of, or one all.
+#[derive(Debug)]
 pub struct Rows {
     tensor: Tensor,
-    place: usize,
+    places: Places,
+}
+
+/// Where rows are.
+#[derive(Debug)]
+enum Places {
+    /// Nobody asks: there is one request.
+    Whole,
+    /// All have so many bytes.
+    Every(usize),
+    /// Where each begins, and the end: texts have different sizes.
+    Starts(Vec<usize>),
 }
 
 impl Rows {
-    pub fn new(tensor: Tensor) -> Self {
-        Rows { tensor, place: 0 }
+    /// A tensor whose first size is its rows.
+    pub fn of(tensor: Tensor) -> Self {
+        let in_row: usize = tensor.shape.iter().skip(1).product();
+        let places = if tensor.datatype == Datatype::Bytes {
+            Places::Starts(starts(tensor.data(), tensor.shape.first().copied().unwrap_or(1), in_row))
+        } else {
+            Places::Every(in_row * tensor.datatype.size())
+        };
+        Rows { tensor, places }
     }
 
-    /// The next `rows` rows, which have to be there.
-    pub fn next(&mut self, rows: usize) -> Tensor {
-        let width: usize = self.tensor.shape[1..].iter().product();
-        let start = self.place;
-        if self.tensor.datatype == Datatype::Bytes {
-            for _ in 0..rows * width {
-                self.place += 4 + length_at(self.tensor.data(), self.place).unwrap_or(0);
-            }
-        } else {
-            self.place += rows * width * self.tensor.datatype.size();
+    /// A tensor that is one request's, whatever its shape.
+    pub fn whole(tensor: Tensor) -> Self {
+        Rows { tensor, places: Places::Whole }
+    }
+
+    /// The bytes of the rows `start` to `stop`, which have to be there.
+    pub fn bytes(&self, start: usize, stop: usize) -> &[u8] {
+        let data = self.tensor.data();
+        match &self.places {
+            Places::Whole => data,
+            Places::Every(size) => &data[start * size..stop * size],
+            Places::Starts(starts) => &data[starts[start]..starts[stop]],
         }
-        let mut shape = self.tensor.shape.clone();
-        shape[0] = rows;
-        Tensor::new(self.tensor.datatype, shape, self.tensor.bytes.slice(start..self.place))
+    }
+
+    /// The sizes of the rows `start` to `stop`.
+    pub fn shape(&self, start: usize, stop: usize) -> impl Iterator<Item = usize> + Clone + '_ {
+        let rows = if matches!(self.places, Places::Whole) { None } else { Some(stop - start) };
+        self.tensor.shape.iter().enumerate().map(move |(place, size)| if place == 0 { rows.unwrap_or(*size) } else { *size })
     }
 }
+
+/// The bytes of the rows `start` to `stop` of a tensor, which has to have them; a row has `in_row` elements.
+pub fn rows(data: &[u8], datatype: Datatype, in_row: usize, start: usize, stop: usize) -> &[u8] {
+    let size = datatype.size() * in_row;
+    if datatype != Datatype::Bytes {
+        return &data[start * size..stop * size];
+    }
+    let starts = starts(data, stop, in_row);
+    &data[starts[start]..starts[stop]]
+}
+
+fn starts(data: &[u8], rows: usize, in_row: usize) -> Vec<usize> {
+    let mut place = 0;
+    let mut starts = Vec::with_capacity(rows + 1);
+    starts.push(0);
+    for _ in 0..rows {
+        for _ in 0..in_row {
+            place += 4 + length_at(data, place).unwrap_or(0);
+        }
+        starts.push(place);
+    }
+    starts
+}
+
+#[cfg(test)]
+mod properties;

@@ -1,36 +1,43 @@
-//! Listens, and carries calls over HTTP/2: each connection is a task, each call another, all on one thread.
+//! Carries calls over HTTP/2: each connection is a task, and each call that has to wait for its message, all on one thread.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode};
-use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::activity::{Activity, OpenCall, Watched};
 use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
-use crate::pipeline::{Pipeline, passed};
+use crate::caught::{caught, caught_task};
+use crate::inference::{Inference, Reply};
+use crate::installed::{Installed, ServedModel, Version};
+use crate::kept::Account;
+use crate::listening::{Bound, Connection};
+use crate::pipeline::{LATE, Pipeline, expired, passed};
 use crate::shared::Shared;
 use crate::status::{self, Status};
 use crate::streams;
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
-const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+pub const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
-const BACKLOG: i32 = 1024;
 /// Bytes that one call, and one connection, may have sent without being read.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Bytes of the messages of one stream that the socket may not have taken yet; what an answer has beyond is held back, and counted.
+const SEND_BUFFER: usize = 64 << 10;
 /// Headers of more end the connection; between the limit of the settings and this, the call has a status.
 const LARGEST_HEADERS: u32 = 256 << 10;
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -57,33 +64,63 @@ pub enum Phase {
     Stopped,
 }
 
-/// A listening socket; with `shared`, other processes may listen on the same port.
-pub fn listen(address: SocketAddr, shared: bool) -> std::io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+/// What the thread that serves is asked to do.
+pub enum Order {
+    Listen(Bound),
+    Install { versions: Vec<Version>, models: Vec<ServedModel>, done: Sender<Result<(), String>> },
 }
 
 /// Serve until the phase is `Stopped`. Takes the thread it is called on.
-pub fn run(listener: StdListener, shared: Arc<Shared>, limits: Limits, phase: watch::Receiver<Phase>) -> std::io::Result<()> {
+pub fn run(
+    shared: Arc<Shared>,
+    installed: Installed,
+    limits: Limits,
+    orders: UnboundedReceiver<Order>,
+    phase: watch::Receiver<Phase>,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(CONTROL_THREADS).build()?;
-    let pipeline = Rc::new(Pipeline::new(shared));
-    LocalSet::new().block_on(&runtime, async move {
-        let listener = TcpListener::from_std(listener)?;
-        accept(listener, pipeline, limits, phase).await;
-        Ok(())
-    })
+    let pipeline = Rc::new(Pipeline::new(shared, installed));
+    let local = LocalSet::new();
+    local.block_on(&runtime, obey(pipeline.clone(), Rc::new(limits), orders, phase));
+    pipeline.installed.stop();
+    // The lanes end here, and with them the engines.
+    drop(local);
+    pipeline.installed.wait();
+    Ok(())
+}
+
+async fn obey(pipeline: Rc<Pipeline>, limits: Rc<Limits>, mut orders: UnboundedReceiver<Order>, mut phase: watch::Receiver<Phase>) {
+    loop {
+        tokio::select! {
+            biased;
+            order = orders.recv() => match order {
+                Some(Order::Listen(listener)) => {
+                    spawn_local(accept(listener, pipeline.clone(), limits.clone(), phase.clone()));
+                }
+                Some(Order::Install { versions, models, done }) => {
+                    let installed = pipeline.installed.install(versions, models, &pipeline.shared.counters);
+                    // Whoever asked may have given up.
+                    let _ = done.send(installed);
+                }
+                None => return,
+            },
+            changed = phase.changed() => {
+                if changed.is_err() || *phase.borrow() == Phase::Stopped {
+                    return;
+                }
+            }
+        }
+    }
 }
 
 /// Threads for what is no inference.
 const CONTROL_THREADS: usize = 4;
 
-async fn accept(listener: TcpListener, pipeline: Rc<Pipeline>, limits: Limits, mut phase: watch::Receiver<Phase>) {
-    let mut listener = Some(listener);
+async fn accept(listener: Bound, pipeline: Rc<Pipeline>, limits: Rc<Limits>, mut phase: watch::Receiver<Phase>) {
+    let mut listener = match listener.into_listener() {
+        Ok(listener) => Some(listener),
+        Err(error) => return eprintln!("nothing is accepted: {error}"),
+    };
     loop {
         let arrived = async {
             match &listener {
@@ -93,8 +130,8 @@ async fn accept(listener: TcpListener, pipeline: Rc<Pipeline>, limits: Limits, m
         };
         tokio::select! {
             arrived = arrived => match arrived {
-                Ok((socket, peer)) => {
-                    spawn_local(connection(socket, peer, pipeline.clone(), limits.clone(), phase.clone()));
+                Ok((socket, address)) => {
+                    spawn_local(connection(socket, address, pipeline.clone(), limits.clone(), phase.clone()));
                 }
                 // Out of file descriptors, say: those who wait are asked again soon.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -109,10 +146,7 @@ async fn accept(listener: TcpListener, pipeline: Rc<Pipeline>, limits: Limits, m
     }
 }
 
-async fn connection(socket: TcpStream, address: SocketAddr, pipeline: Rc<Pipeline>, limits: Limits, phase: watch::Receiver<Phase>) {
-    // What is sent is whole answers: waiting to send more at once would only delay them.
-    let _ = socket.set_nodelay(true);
-    let address: Arc<str> = if address.is_ipv4() { format!("ipv4:{address}") } else { format!("ipv6:{address}") }.into();
+async fn connection(socket: Connection, address: Arc<str>, pipeline: Rc<Pipeline>, limits: Rc<Limits>, phase: watch::Receiver<Phase>) {
     match pipeline.shared.tls.acceptor() {
         None => serve(socket, Peer { address, names: Vec::new() }, pipeline, limits, phase).await,
         Some(acceptor) => {
@@ -131,19 +165,20 @@ async fn serve(
     socket: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
     pipeline: Rc<Pipeline>,
-    limits: Limits,
+    limits: Rc<Limits>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let activity = Activity::new(limits.min_ping_interval);
+    let activity = Activity::new(limits.min_ping_interval, Account::new(pipeline.shared.kept.clone()));
     let handshake = server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.max_streams)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(limits.max_metadata_bytes.max(LARGEST_HEADERS))
         .handshake::<_, Bytes>(Watched::new(socket, activity.clone()));
     let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
     let Some(pings) = connection.ping_pong() else { return };
-    let peer = Arc::new(peer);
+    let arrivals = Arrivals { peer: Arc::new(peer), pipeline, activity: activity.clone() };
     let mut age = Box::pin(after(limits.connection_age));
     let mut dead = Box::pin(dead(pings, activity.clone(), limits.keepalive_time, limits.keepalive_timeout));
     let mut idle = Box::pin(activity.idle(limits.connection_idle));
@@ -154,12 +189,7 @@ async fn serve(
     }
     loop {
         tokio::select! {
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    spawn_local(call(request, respond, peer.clone(), pipeline.clone(), activity.call()));
-                }
-                Some(Err(_)) | None => return,
-            },
+            () = arrivals.all_of(&mut connection) => return,
             () = activity.too_many_pings(), if !sent_away => {
                 sent_away = true;
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -208,52 +238,123 @@ async fn after(time: Option<Duration>) {
     }
 }
 
-async fn call(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, peer: Arc<Peer>, pipeline: Rc<Pipeline>, _open: OpenCall) {
-    if let Some(code) = no_grpc(&request) {
-        let mut response = Response::new(());
-        *response.status_mut() = code;
-        let _ = respond.send_response(response, true);
-        return;
+/// The calls of one connection.
+struct Arrivals {
+    peer: Arc<Peer>,
+    pipeline: Rc<Pipeline>,
+    activity: Rc<Activity>,
+}
+
+impl Arrivals {
+    /// Take calls until the connection ends.
+    async fn all_of<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut server::Connection<S, Bytes>) {
+        poll_fn(|context| {
+            while let Some(Ok((request, respond))) = ready!(connection.poll_accept(context)) {
+                caught(|| self.take(request, respond));
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
-    let head = Head::new(&request);
-    if size_of_headers(&head) > pipeline.shared.options.max_metadata_bytes {
-        let text = format!("received metadata size exceeds limit ({} bytes)", pipeline.shared.options.max_metadata_bytes);
-        return Answers::new(respond).refuse(&Status::plain(status::RESOURCE_EXHAUSTED, &text));
+
+    /// Answer a call, or begin to.
+    fn take(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        if let Some(code) = no_grpc(&request) {
+            let mut response = Response::new(());
+            *response.status_mut() = code;
+            let _ = respond.send_response(response, true);
+            return;
+        }
+        let (parts, body) = request.into_parts();
+        let head = Rc::new(Head::new(parts, Instant::now()));
+        let answers = Answers::new(respond);
+        let options = &self.pipeline.shared.options;
+        if size_of_headers(&head) > options.max_metadata_bytes {
+            let text = format!("received metadata size exceeds limit ({} bytes)", options.max_metadata_bytes);
+            return answers.refuse(&Status::plain(status::RESOURCE_EXHAUSTED, &text));
+        }
+        let mut messages = Messages::new(body, &head.headers, options.max_message_bytes, self.activity.clone());
+        let open = self.activity.call();
+        if head.path() == MODEL_INFER {
+            // Most requests are here already, as a whole.
+            let message = messages.here();
+            let asked = Asked { pipeline: self.pipeline.clone(), head, peer: self.peer.clone(), reply: Reply::Call(answers, open) };
+            match message {
+                Poll::Ready(message) => asked.with(message),
+                Poll::Pending => {
+                    spawn_local(caught_task(asked.read(messages)));
+                }
+            }
+            return;
+        }
+        spawn_local(caught_task(call(self.pipeline.clone(), head, self.peer.clone(), messages, answers, open)));
     }
-    let messages = Messages::new(request.into_body(), &head.headers, pipeline.shared.options.max_message_bytes);
-    let answers = Answers::new(respond);
-    let is_stream = matches!(head.path.as_str(), MODEL_STREAM_INFER | REFLECTION);
-    if is_stream && let Err(status) = pipeline.may_begin(&head, peer.clone()).await {
+}
+
+/// An inference whose message may not be there yet.
+struct Asked {
+    pipeline: Rc<Pipeline>,
+    head: Rc<Head>,
+    peer: Arc<Peer>,
+    reply: Reply,
+}
+
+impl Asked {
+    async fn read(self, mut messages: Messages) {
+        let message = tokio::select! {
+            biased;
+            () = passed(self.head.deadline) => Err(Refused::With(expired(LATE))),
+            message = messages.next() => message,
+        };
+        self.with(message);
+    }
+
+    fn with(self, message: Result<Option<Bytes>, Refused>) {
+        let Asked { pipeline, head, peer, reply } = self;
+        let inference = |data| Inference::new(pipeline.clone(), head, peer, data, Instant::now(), reply);
+        match message {
+            Ok(Some(message)) => pipeline.infer(inference(message)),
+            Ok(None) => inference(Bytes::new()).refuse(no_message()),
+            Err(Refused::With(status)) => inference(Bytes::new()).refuse(status),
+            Err(Refused::Gone) => inference(Bytes::new()).leave(),
+        }
+    }
+}
+
+fn no_message() -> Status {
+    Status::plain(status::UNIMPLEMENTED, "the call takes exactly one request message")
+}
+
+/// A call that is no single inference.
+async fn call(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages: Messages, answers: Answers, open: OpenCall) {
+    let is_stream = matches!(head.path(), MODEL_STREAM_INFER | REFLECTION);
+    if is_stream && let Err(status) = pipeline.may_begin(&head, &peer).await {
         return answers.refuse(&status);
     }
     // Whoever is not there any more needs no answer.
-    let _ = match head.path.as_str() {
-        MODEL_STREAM_INFER => streams::infer(pipeline, head, peer, messages, answers).await,
+    let _ = match head.path() {
+        MODEL_STREAM_INFER => streams::infer(pipeline, head, peer, messages, answers, &open).await,
         REFLECTION => streams::asked_of_python(pipeline, head, peer, messages, answers).await,
         _ => unary(pipeline, head, peer, messages, answers).await,
     };
 }
 
-async fn unary(pipeline: Rc<Pipeline>, head: Head, peer: Arc<Peer>, mut messages: Messages, answers: Answers) -> Result<(), Gone> {
-    if head.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-        answers.refuse(&late(&pipeline, &head));
-        return Ok(());
-    }
+async fn unary(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, mut messages: Messages, answers: Answers) -> Result<(), Gone> {
+    let late = || Refused::With(Status::plain(status::DEADLINE_EXCEEDED, ""));
     let message = tokio::select! {
         biased;
-        () = passed(head.deadline) => Err(Refused::With(late(&pipeline, &head))),
+        () = passed(head.deadline) => Err(late()),
         message = messages.next() => message,
     };
     let status = match message {
         Ok(Some(message)) => {
-            return match head.path.as_str() {
-                MODEL_INFER => infer(&pipeline, &head, &peer, message, answers).await,
+            return match head.path() {
                 HEALTH_CHECK => check_health(&pipeline, &head, peer, message, answers).await,
                 HEALTH_WATCH => streams::watch_health(pipeline, head, peer, message, answers).await,
                 _ => answer(answers, pipeline.ask(&head, peer, message).await).await,
             };
         }
-        Ok(None) => Status::plain(status::UNIMPLEMENTED, "the call takes exactly one request message"),
+        Ok(None) => no_message(),
         Err(Refused::With(status)) => status,
         Err(Refused::Gone) => return Err(Gone),
     };
@@ -275,15 +376,6 @@ fn no_grpc(request: &Request<RecvStream>) -> Option<StatusCode> {
     } else {
         None
     }
-}
-
-fn late(pipeline: &Rc<Pipeline>, head: &Head) -> Status {
-    if head.path == MODEL_INFER { pipeline.late(head) } else { Status::plain(status::DEADLINE_EXCEEDED, "") }
-}
-
-async fn infer(pipeline: &Rc<Pipeline>, head: &Head, peer: &Arc<Peer>, message: Bytes, mut answers: Answers) -> Result<(), Gone> {
-    let answered = pipeline.infer(head, peer, message, answers.gone()).await;
-    answer(answers, answered.ok_or(Gone)?).await
 }
 
 async fn check_health(pipeline: &Rc<Pipeline>, head: &Head, peer: Arc<Peer>, message: Bytes, answers: Answers) -> Result<(), Gone> {

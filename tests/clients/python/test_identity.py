@@ -115,6 +115,15 @@ def test_tls_with_a_client_certificate(kind: str, server: Any, recorder: Recorde
         assert not client.live()
 
 
+def test_a_certificate_for_localhost_holds_for_a_unix_socket(kind: str, server: Any, tmp_path: Path) -> None:
+    shown = issued(CA, "server", LOCAL)
+    (tmp_path / "ca.pem").write_bytes(CA.pem)
+    server.add_secure_port(f"unix:{tmp_path}/server.sock", grpc.ssl_server_credentials([(shown.key_pem, shown.pem)]))
+    server.start()
+    with Twin(kind, f"unix:{tmp_path}/server.sock", credentials=tls_credentials(tmp_path / "ca.pem")) as client:
+        assert client.live()
+
+
 def test_files_that_are_absent_or_half_given_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent"):
         tls_credentials(tmp_path / "absent")

@@ -1,6 +1,7 @@
 """What one request may cost: a few bytes from a caller are never much work or much memory, and nothing of a request is kept."""
 
 import resource
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from registry.bundle import Signature, TensorSpec
 from registry.location import create_registry
 from tests import models
 from tests.contracts.transport.calls import in_flight, raw_floats, raw_request, reason
+from tests.contracts.transport.encoding import field, group
 from tests.contracts.transport.wire import MODEL_INFER
 from tests.daemons import Daemon, daemon, wait_until
 from tests.rpcs import rpcs
@@ -122,6 +124,34 @@ def packed(field: str, datatype: str, number: int) -> pb.ModelInferRequest:
 def test_typed_numbers_by_the_million_are_refused_before_they_are_objects(running: Daemon, field: str, datatype: str) -> None:
     # A shape or datatype that does not fit, as here, would be named instead if they had been made objects.
     assert "raw_input_contents" in refusal(running, packed(field, datatype, 5_000_000))
+
+
+def test_a_group_does_not_hide_what_stands_behind_it(running: Daemon) -> None:
+    error = send(running, group(100) + packed("fp32_contents", "FP32", 5_000_000).SerializeToString())
+    assert error is not None
+    assert "raw_input_contents" in (error.details() or "")
+
+
+@pytest.mark.parametrize("inside", [5, 6, 100], ids=["input", "output", "group"])
+def test_fields_nobody_knows_count_wherever_they_are(running: Daemon, inside: int) -> None:
+    fields = b"\xf8\x7f\x00" * 300_000
+    nested = group(inside, fields) if inside == 100 else field(inside, fields)
+    error = send(running, raw_request("wide", {"x": np.zeros((1, 1), np.float32)}).SerializeToString() + nested)
+    assert error is not None
+    assert "fields" in (error.details() or "")
+
+
+@pytest.mark.parametrize("of", ["inputs", "outputs"])
+def test_names_by_the_thousand_are_compared_in_no_time(running: Daemon, of: str) -> None:
+    if of == "inputs":
+        names = [field(5, field(1, b"%05x" % number), field(2, b"INT8"), field(3, b"\x00")) for number in range(60_000)]
+    else:
+        names = [field(6, field(1, b"%05x" % number)) for number in range(120_000)]
+    began = time.monotonic()
+    error = send(running, field(1, b"wide") + b"".join(names))
+    assert error is not None
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert time.monotonic() - began < 6
 
 
 def test_as_many_typed_numbers_as_may_be_are_answered(running: Daemon) -> None:

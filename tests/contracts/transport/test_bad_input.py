@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.contracts.transport.calls import in_flight, raw_floats, raw_request, reason
+from tests.contracts.transport.mutations import ROW, VALID, mutations
 from tests.contracts.transport.wire import MODEL_INFER
 from tests.daemons import Daemon, wait_until
 from tidegate_protos import inference_pb2 as pb
 
-ROW = np.array([[1, 2, 3]], np.float32)
 LIMIT = 64 << 20
 LONG = "n" * 1_000_000
 REFUSALS = {
@@ -56,42 +56,6 @@ def refusal(served: Daemon, request: pb.ModelInferRequest, **options: object) ->
     assert error is not None
     assert len((error.details() or "").encode()) <= 1024
     return error
-
-
-def typed_request() -> pb.ModelInferRequest:
-    request = pb.ModelInferRequest(model_name="classifier", id="id", outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="echo")])
-    request.inputs.add(name="numeric", datatype="FP32", shape=[2, 3]).contents.fp32_contents.extend(range(6))
-    request.inputs.add(name="categorical", datatype="BYTES", shape=[2, 1]).contents.bytes_contents.extend([b"red", b"green"])
-    request.parameters["priority"].int64_param = 1
-    request.parameters["tidegate_routing_key"].string_param = "customer"
-    return request
-
-
-VALID = [
-    raw_request("scaled", {"numeric": ROW}).SerializeToString(),
-    raw_request("classifier", {"numeric": ROW, "categorical": np.array([["red"]], object)}, "1", "id").SerializeToString(),
-    raw_request("total", {"numbers": np.ones(4, np.float32)}).SerializeToString(),
-    typed_request().SerializeToString(),
-]
-
-
-@st.composite
-def mutations(draw: st.DrawFn) -> bytes:
-    """A valid request with a few bytes changed, cut out, put in or repeated."""
-    data = bytearray(draw(st.sampled_from(VALID)))
-    for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, max(0, len(data) - 1)))
-        length = draw(st.integers(0, 8))
-        match draw(st.sampled_from(["change", "cut", "put", "repeat"])):
-            case "change":
-                data[place : place + 1] = draw(st.binary(min_size=1, max_size=1))
-            case "cut":
-                del data[place : place + length]
-            case "put":
-                data[place:place] = draw(st.binary(max_size=8))
-            case _:
-                data[place:place] = data[place : place + length] * draw(st.integers(1, 50))
-    return bytes(data)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -19,6 +19,7 @@ from h2.settings import SettingCodes
 from registry.location import create_registry
 from tests import models
 from tests.contracts.transport.calls import in_flight, raw_floats, raw_request
+from tests.contracts.transport.frames import frame
 from tests.contracts.transport.wire import MODEL_INFER, Wire, wire
 from tests.daemons import Daemon, daemon, wait_until
 
@@ -121,10 +122,10 @@ def test_messages_that_never_end(abused: Daemon) -> None:
 def test_headers_that_never_end(abused: Daemon) -> None:
     with wire(abused.address) as attacker:
         block = attacker.h2.encoder.encode([(b":method", b"POST"), (b":path", MODEL_INFER.encode())])
-        attacker.socket.sendall(frame(1, 0, 1, block))
+        attacker.socket.sendall(frame(1, block, 0, 1))
         try:
             for _ in range(20_000):
-                attacker.socket.sendall(frame(9, 0, 1, b"\x00\x01x\x7f" + b"\x80" * 4 + b"\x01" + b"y" * 100))
+                attacker.socket.sendall(frame(9, b"\x00\x01x\x7f" + b"\x80" * 4 + b"\x01" + b"y" * 100, 0, 1))
         except OSError:
             return  # sent away
         infer(abused)
@@ -134,7 +135,7 @@ def test_pings_without_end(abused: Daemon) -> None:
     with wire(abused.address) as attacker:
         try:
             for _ in range(20_000):
-                attacker.socket.sendall(frame(6, 0, 0, b"ping-now"))
+                attacker.socket.sendall(frame(6, b"ping-now", 0, 0))
             while attacker.receive(5) and not attacker.of(ConnectionTerminated):
                 pass
         except OSError:
@@ -143,7 +144,7 @@ def test_pings_without_end(abused: Daemon) -> None:
 
 
 def test_frames_that_are_none(abused: Daemon) -> None:
-    for data in (b"\0" * 1000, b"\xff" * 1000, frame(0, 0, 99, b"x"), frame(8, 0, 0, b"\0\0\0\0"), frame(4, 0, 0, b"\0\4" + b"\xff" * 4)):
+    for data in (b"\0" * 1000, b"\xff" * 1000, frame(0, b"x", 0, 99), frame(8, b"\0\0\0\0", 0, 0), frame(4, b"\0\4" + b"\xff" * 4, 0, 0)):
         with wire(abused.address) as attacker:
             attacker.socket.sendall(data)
             attacker.receive(0.5)
@@ -233,8 +234,3 @@ def test_watcher_that_reads_nothing_holds_no_promotion_up(tmp_path: Path) -> Non
             running.program.process.send_signal(signal.SIGTERM)
             assert running.program.process.wait(10) == 0
             assert time.monotonic() - begun < 6
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A frame of HTTP/2, valid or not."""
-    return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload

@@ -18,11 +18,13 @@ from registry.drift_limits import Limits, Window
 from registry.drift_tally import Tally
 from registry.profile import CategoricalFeature, Feature, Profile, categorical_feature, numeric_feature
 from registry.route import CANARY, SHADOW, STABLE
+from server import drift_counters
 from server.counts import COUNTED_ARMS, PRODUCTION, DriftCounts
+from server.drift_counters import DriftCounter, DriftCounters
 from server.engine import Columns, Engine, Tensor
 from server.grpcio_transport import drift
 from server.grpcio_transport.batcher import Batch
-from server.grpcio_transport.drift import DriftCounter, DriftCounters
+from server.grpcio_transport.drift import CountedBatches
 from server.grpcio_transport.fair_queue import NORMAL, Piece, Waiting
 from server.grpcio_transport.router import DIRECT
 from server.loaded_version import LoadedVersion
@@ -56,8 +58,9 @@ requests = st.lists(st.tuples(st.lists(rows, min_size=1, max_size=4), arms), min
 ORDINARY: Row = (0.0, 0.0, 0.0, "x", 0.5)
 
 
-def counter_of(profile: Profile = PROFILE, signature: Signature = SIGNATURE) -> DriftCounter:
-    return DriftCounter(replace(VERSION, profile=profile, signature=signature), profile, lambda: 0.0)
+def counter_of(profile: Profile = PROFILE, signature: Signature = SIGNATURE) -> DriftCounter[CountedBatches]:
+    version = replace(VERSION, profile=profile, signature=signature)
+    return DriftCounter(version, profile, lambda: 0.0, CountedBatches(profile, signature))
 
 
 def columns(given_rows: list[Row]) -> tuple[Columns, Columns]:
@@ -122,7 +125,7 @@ def expected(seen: list[Row]) -> list[list[int]]:
 def test_counts_of_each_arm_are_those_of_a_slow_reference(batches: list[list[tuple[list[Row], str]]], folded: int) -> None:
     counter = counter_of()
     for place, parts in enumerate(batches):
-        counter.observe(batch(parts))
+        counter.rows.observe(batch(parts))
         if place == folded:
             counter.fold()
     got = counter.counts()
@@ -137,10 +140,10 @@ def test_counts_of_each_arm_are_those_of_a_slow_reference(batches: list[list[tup
 
 def test_what_was_read_does_not_change_with_what_comes_after() -> None:
     counter = counter_of()
-    counter.observe(batch([([ORDINARY], STABLE)]))
+    counter.rows.observe(batch([([ORDINARY], STABLE)]))
     before = counter.counts()
     kept = observed(before)
-    counter.observe(batch([([ORDINARY], STABLE)]))
+    counter.rows.observe(batch([([ORDINARY], STABLE)]))
     assert tally(counter.counts()).rows == 2
     assert observed(before) == kept
 
@@ -154,8 +157,8 @@ def test_memory_of_what_waits_to_be_counted_is_bounded_by_the_size_of_its_messag
     monkeypatch.setattr(drift, "MAX_PENDING_BYTES", 1000)
     counter = counter_of()
     for _ in range(200):
-        counter.observe(batch([([ORDINARY] * 4, STABLE)]))
-        assert sum(map(len, counter._pending.values())) <= 10
+        counter.rows.observe(batch([([ORDINARY] * 4, STABLE)]))
+        assert sum(map(len, counter.rows._pending.values())) <= 10
     assert tally(counter.counts()).rows == 800
 
 
@@ -166,7 +169,7 @@ def test_memory_of_a_version_does_not_grow_with_the_rows_it_has_answered() -> No
     def serve(turns: int) -> int:
         for turn in range(turns):
             texts = [f"text {turn} {place}" for place in range(64)]
-            counter.observe(batch([([(0.0, 0.0, 0.0, text, 0.5) for text in texts], STABLE)]))
+            counter.rows.observe(batch([([(0.0, 0.0, 0.0, text, 0.5) for text in texts], STABLE)]))
             counter.counts()
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
@@ -182,9 +185,9 @@ def test_memory_of_a_version_does_not_grow_with_the_rows_it_has_answered() -> No
 def test_output_of_another_shape_loses_the_predictions_alone_and_they_are_named() -> None:
     counter = counter_of()
     good, bad = batch([([ORDINARY], STABLE)]), batch([([ORDINARY], STABLE)])
-    counter.observe(good)
+    counter.rows.observe(good)
     counter.fold()
-    counter.observe(replace(bad, outputs={"probabilities": np.zeros((1, 3), np.float32)}))
+    counter.rows.observe(replace(bad, outputs={"probabilities": np.zeros((1, 3), np.float32)}))
     counts = counter.counts()
     assert tally(counts).rows == 2
     assert [sum(each) for each in observed(counts)] == [2, 2, 2, 2, 1, 1]
@@ -194,18 +197,18 @@ def test_output_of_another_shape_loses_the_predictions_alone_and_they_are_named(
 def test_numbers_under_a_categorical_feature_are_their_texts_and_no_number_is_missing() -> None:
     signature = Signature((TensorSpec("code", "FP64", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))
     counter = counter_of(Profile(3, (categorical_feature("code", ["1.0", "1.0", "2.0"]),), ()), signature)
-    counter.observe(alone({"code": np.array([1, 2, 3, float("nan")])}, {}, 4))
+    counter.rows.observe(alone({"code": np.array([1, 2, 3, float("nan")])}, {}, 4))
     assert observed(counter.counts()) == [[1, 1, 1, 1]]
 
 
 def test_version_that_is_loaded_again_counts_on_and_another_of_its_number_begins_anew() -> None:
-    counters = DriftCounters(lambda: 0.0)
+    counters = DriftCounters(lambda: 0.0, CountedBatches)
     first = counters.begin(VERSION)
     assert first is not None
-    first.observe(batch([([ORDINARY] * 3, STABLE)]))
+    first.rows.observe(batch([([ORDINARY] * 3, STABLE)]))
     counters.end(VERSION.key)
     assert counters.loaded == {}
-    first.observe(batch([([ORDINARY], CANARY)]))  # a batch that was under way
+    first.rows.observe(batch([([ORDINARY], CANARY)]))  # a batch that was under way
     again = counters.begin(replace(VERSION, load_seconds=9.0))
     assert again is not None
     assert tally(again.counts()).rows == 4
@@ -219,7 +222,7 @@ def test_no_row_is_lost_or_counted_twice_whoever_serves_and_reads_at_once() -> N
     counter = counter_of(replace(PROFILE, limits=Limits(windows=(Window(rows=50),))))
     mixed = batch([([ORDINARY], STABLE), ([ORDINARY] * 2, CANARY), ([ORDINARY], DIRECT), ([ORDINARY], SHADOW)])
     with ThreadPoolExecutor(6) as threads:
-        serving = [threads.submit(lambda: [counter.observe(mixed) for _ in range(500)]) for _ in range(4)]  # type: ignore[func-returns-value]
+        serving = [threads.submit(lambda: [counter.rows.observe(mixed) for _ in range(500)]) for _ in range(4)]  # type: ignore[func-returns-value]
         reading = [threads.submit(lambda: [tally(counter.counts()).rows for _ in range(100)]) for _ in range(2)]
     assert [future.exception() for future in serving] == [None] * 4
     for future in reading:
@@ -230,16 +233,16 @@ def test_no_row_is_lost_or_counted_twice_whoever_serves_and_reads_at_once() -> N
 
 
 def test_defect_with_one_version_does_not_end_the_counting_of_others() -> None:
-    counters = DriftCounters(lambda: 0.0)
+    counters = DriftCounters(lambda: 0.0, CountedBatches)
     broken, sound = counters.begin(VERSION), counters.begin(replace(VERSION, number=2))
     assert broken is not None
     assert sound is not None
     good = batch([([ORDINARY], STABLE)])
-    broken.observe(replace(good, inputs=dict.fromkeys(good.inputs, cast("Tensor", None))))
-    sound.observe(good)
+    broken.rows.observe(replace(good, inputs=dict.fromkeys(good.inputs, cast("Tensor", None))))
+    sound.rows.observe(good)
     counters.fold()
-    assert not any(sound._pending.values())
-    broken.observe(good)
+    assert not any(sound.rows._pending.values())
+    broken.rows.observe(good)
     assert tally(broken.counts()).rows == 1
 
 
@@ -247,7 +250,7 @@ def test_model_of_a_version_that_is_unloaded_is_not_kept_with_its_counts() -> No
     class Model:
         """Stands for a session of a gigabyte."""
 
-    model, counters = Model(), DriftCounters(lambda: 0.0)
+    model, counters = Model(), DriftCounters(lambda: 0.0, CountedBatches)
     remains = weakref.ref(model)
     counters.begin(replace(VERSION, engine=cast("Engine", model)))
     counters.end(VERSION.key)
@@ -258,13 +261,13 @@ def test_model_of_a_version_that_is_unloaded_is_not_kept_with_its_counts() -> No
 
 
 def test_counts_of_versions_long_unloaded_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drift, "KEPT_UNLOADED", 2)
-    counters = DriftCounters(lambda: 0.0)
+    monkeypatch.setattr(drift_counters, "KEPT_UNLOADED", 2)
+    counters = DriftCounters(lambda: 0.0, CountedBatches)
     versions = [replace(VERSION, number=number) for number in range(1, 5)]
     for version in versions:
         counter = counters.begin(version)
         assert counter is not None
-        counter.observe(batch([([ORDINARY], STABLE)]))
+        counter.rows.observe(batch([([ORDINARY], STABLE)]))
         counters.end(version.key)
     counters.fold()
     again = [counters.begin(version) for version in versions]
@@ -272,6 +275,6 @@ def test_counts_of_versions_long_unloaded_are_forgotten(monkeypatch: pytest.Monk
 
 
 def test_version_without_a_profile_is_not_counted() -> None:
-    counters = DriftCounters(lambda: 0.0)
+    counters = DriftCounters(lambda: 0.0, CountedBatches)
     assert counters.begin(replace(VERSION, profile=None)) is None
     assert counters.loaded == {}

@@ -191,6 +191,24 @@ def test_callers_of_different_request_sizes_get_about_the_same_rows() -> None:
     assert given["small"] >= 0.7 * given["large"]
 
 
+def test_who_never_fills_a_batch_is_not_first_for_ever() -> None:
+    queue = FairQueue(100)
+    for _ in range(10):
+        queue.push(waiting(60, "greedy"))
+    other = waiting(60, "modest")
+    queue.push(other)
+    assert batches_until(queue, other) <= 2
+
+
+def test_who_asks_for_many_shapes_does_not_keep_one_more_waiting() -> None:
+    queue = FairQueue(1024)
+    for number in range(20):
+        queue.push(waiting(1, "various", shape=(number,)))
+    other = waiting(1, "modest", shape=(20,))
+    queue.push(other)
+    assert batches_until(queue, other) <= 2
+
+
 def test_thousands_given_up_cost_no_search() -> None:
     queue = FairQueue(1024)
     requests = [waiting(1) for _ in range(10_000)]

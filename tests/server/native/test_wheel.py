@@ -23,10 +23,10 @@ def toml(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text())
 
 
-def described() -> dict[str, ast.FunctionDef]:
-    """The methods and properties that the stub gives the server."""
-    (server,) = (node for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.ClassDef) and node.name == "Server")
-    return {node.name: node for node in server.body if isinstance(node, ast.FunctionDef)}
+def described(name: str) -> dict[str, ast.FunctionDef]:
+    """The methods and properties that the stub gives a class."""
+    (found,) = (node for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.ClassDef) and node.name == name)
+    return {node.name: node for node in found.body if isinstance(node, ast.FunctionDef)}
 
 
 def test_crate_has_the_version_of_the_project() -> None:
@@ -57,18 +57,13 @@ def test_wheel_holds_one_module_for_every_python_from_3_11_on_and_its_types() ->
 
 
 @installed
-def test_stub_names_what_the_module_has() -> None:
+@pytest.mark.parametrize("name", ["Server", "DriftCounting"])
+def test_stub_names_what_the_module_has(name: str) -> None:
     import tidegate_native  # noqa: PLC0415 -- it need not be installed
 
-    assert {name for name in described() if name != "__new__"} == {
-        name for name in vars(tidegate_native.Server) if not name.startswith("_")
-    }
-
-
-@installed
-def test_stub_names_what_a_server_is_made_of() -> None:
-    import tidegate_native  # noqa: PLC0415 -- it need not be installed
-
-    arguments = described()["__new__"].args
+    made = getattr(tidegate_native, name)
+    methods = described(name)
+    assert {method for method in methods if method != "__new__"} == {method for method in vars(made) if not method.startswith("_")}
+    arguments = methods["__new__"].args
     names = [argument.arg for argument in (*arguments.args[1:], *arguments.kwonlyargs)]
-    assert list(inspect.signature(tidegate_native.Server).parameters) == names
+    assert list(inspect.signature(made).parameters) == names

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from tidegate_client import errors, tracing
-from tidegate_client.client import CHANNEL_OPTIONS, DEFAULT_ADDRESS, DEFAULT_RETRIES, DEFAULT_TIMEOUT
+from tidegate_client.client import DEFAULT_ADDRESS, DEFAULT_RETRIES, DEFAULT_TIMEOUT, channel_options
 from tidegate_client.columns import Data
 from tidegate_client.conversation import Call, Conversation, Flow, Options, Outcome, Pause, T, ask_of
 from tidegate_client.identity import Identity, Token
@@ -129,8 +129,8 @@ class AsyncClient:
     def _opened(self) -> Any:
         if self._channel is None:
             self._channel = (
-                grpc.aio.secure_channel(self._address, self._credentials, options=CHANNEL_OPTIONS)
+                grpc.aio.secure_channel(self._address, self._credentials, options=channel_options(self._address))
                 if self._credentials
-                else grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+                else grpc.aio.insecure_channel(self._address, options=channel_options(self._address))
             )
         return self._channel

@@ -19,11 +19,19 @@ from tidegate_protos import inference_pb2 as oip
 DEFAULT_ADDRESS = "127.0.0.1:8001"
 DEFAULT_TIMEOUT = 10.0
 DEFAULT_RETRIES = 5
-CHANNEL_OPTIONS = (
+_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", -1),  # an answer is as large as what was asked
     ("grpc.initial_reconnect_backoff_ms", 100),  # a daemon that restarts is found again within a second or so
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
+
+
+def channel_options(address: str) -> tuple[tuple[str, int | str], ...]:
+    """What a channel to `address` is made with."""
+    if not address.startswith("unix"):
+        return _OPTIONS
+    # A Unix socket is on this machine: left alone, gRPC takes the path for a host name, which servers and certificates do not know.
+    return (*_OPTIONS, ("grpc.default_authority", "localhost"))
 
 
 class Client:
@@ -49,9 +57,9 @@ class Client:
         self._address = address
         self._identity = Identity(address, metadata, token, secure=credentials is not None)
         self._channel = (
-            grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+            grpc.secure_channel(address, credentials, options=channel_options(address))
             if credentials
-            else grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+            else grpc.insecure_channel(address, options=channel_options(address))
         )
         self._closed = False
 
