@@ -11,6 +11,7 @@ EDITABLE := -e protos -e clients/python -e .
 # Ends with 3, after a line that says why, where the native transport cannot be built: that is no failure of what does not ask for it.
 WITH_CARGO := sh server/native/with-cargo.sh
 CARGO_FLAGS := --manifest-path server/native/Cargo.toml
+GENERATOR_FLAGS := --manifest-path tests/load/generator/Cargo.toml
 SOURCES := registry server control_plane training clients deploy/grafana tests protos/generate.py
 
 .DEFAULT_GOAL := help
@@ -29,9 +30,12 @@ native: .venv/.native ## build the native transport, in Rust, and install it int
 
 test: .venv/.dev .venv/peers/.installed .venv/debian/.fetched .venv/grpc-js/.fetched native-where-possible ## every test but the load tests; of the native transport too, where there is cargo
 	@[ ! -e .venv/.native ] || $(WITH_CARGO) sh server/native/test.sh || [ $$? -eq 3 ]
+	@$(WITH_CARGO) cargo test --quiet $(GENERATOR_FLAGS) || [ $$? -eq 3 ]
+	@$(WITH_CARGO) cargo build --quiet --release $(GENERATOR_FLAGS) || [ $$? -eq 3 ]
 	@$(BIN)/pytest
 
 bench: .venv/.dev .venv/peers/.installed .venv/mlserver/.installed .venv/debian/.fetched native-where-possible ## figures of registry and daemon on this machine, each with its bar
+	@$(WITH_CARGO) cargo build --quiet --release $(GENERATOR_FLAGS) || [ $$? -eq 3 ]
 	@$(BIN)/python -m tests.load
 
 lint: .venv/.dev ## ruff, mypy strict, import contracts, generated files up to date, rustfmt and clippy
@@ -42,11 +46,13 @@ lint: .venv/.dev ## ruff, mypy strict, import contracts, generated files up to d
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m deploy.grafana.generate --check
 	@$(WITH_CARGO) sh -c 'cargo fmt $(CARGO_FLAGS) --check && cargo clippy --quiet $(CARGO_FLAGS) --all-targets -- -D warnings' || [ $$? -eq 3 ]
+	@$(WITH_CARGO) sh -c 'cargo fmt $(GENERATOR_FLAGS) --check && cargo clippy --quiet $(GENERATOR_FLAGS) --all-targets -- -D warnings' || [ $$? -eq 3 ]
 
 format: .venv/.dev ## ruff format and safe fixes, rustfmt
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 	@$(WITH_CARGO) cargo fmt $(CARGO_FLAGS) || [ $$? -eq 3 ]
+	@$(WITH_CARGO) cargo fmt $(GENERATOR_FLAGS) || [ $$? -eq 3 ]
 
 generate: .venv/.dev ## write what is generated and checked in: protos/src from the .proto files, Grafana's dashboards from deploy/grafana
 	$(BIN)/python protos/generate.py
@@ -56,7 +62,7 @@ lock: $(UV) ## resolve requirements/*.txt anew, with hashes
 	@PATH="$(BIN):$$PATH" sh requirements/lock.sh
 
 clean: ## remove what make made
-	rm -rf .venv .tidegate server/native/Cargo.lock
+	rm -rf .venv .tidegate server/native/Cargo.lock tests/load/generator/Cargo.lock
 
 $(UV): requirements/uv.txt
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { echo "no venv module: apt-get install python3-venv" >&2; exit 1; }

@@ -17,5 +17,7 @@ found=$(cargo --version 2>/dev/null | cut -d ' ' -f 2)
 command -v cc >/dev/null || without "there is no C compiler here, which links it"
 # A manifest that cannot be read is a mistake of ours, not of the machine.
 cargo metadata --quiet --no-deps --format-version 1 --manifest-path "$crate" >/dev/null || exit 1
-cargo fetch --quiet --manifest-path "$crate" 2>/dev/null || without "its crates cannot be fetched here"
+for manifest in "$crate" tests/load/generator/Cargo.toml; do
+  cargo fetch --quiet --manifest-path "$manifest" 2>/dev/null || without "its crates cannot be fetched here"
+done
 exec "$@"

@@ -9,36 +9,59 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 import grpc
 
 from clients.demo.programs import ProgramError
-from tests.load import changes, drift_cost, figures, latency, observing, programs, replicas, swaps, throughput
+from tests.load import (
+    cancelling,
+    changes,
+    connections,
+    drift_cost,
+    endurance,
+    figures,
+    growth,
+    growth_chart,
+    latency,
+    observing,
+    programs,
+    replicas,
+    swaps,
+    throughput,
+)
 from tests.load.figures import Figure
-from tests.load.h2load import LoadError
-from tests.load.http2 import UnsupportedError
-from tests.load.lab import Lab
+from tests.load.lab import GRPCIO, NATIVE, Lab
+from tests.load.loads import LoadError
 
 Measure: TypeAlias = Callable[[Lab], Iterator[Figure]]
 
-MEASURES: dict[str, Measure] = {
-    "peak": throughput.one_row,
-    "batches": throughput.many_rows,
-    "latency": latency.at_seventy,
-    "overload": latency.overload,
-    "observing": observing.observing,
-    "drift": drift_cost.counting,
-    "swaps": swaps.swapping,
-    "starting": changes.starting,
-    "changes": changes.promoting,
-    "replicas": replicas.second_replica,
+BOTH = (NATIVE, GRPCIO)
+MEASURES: dict[str, tuple[Measure, Sequence[str]]] = {
+    "peak": (throughput.one_row, BOTH),
+    "batches": (throughput.many_rows, BOTH),
+    "tls": (throughput.encrypted, (NATIVE,)),
+    "alone": (connections.one_at_a_time, (NATIVE,)),
+    "connections": (connections.many_connections, (NATIVE,)),
+    "latency": (latency.at_seventy, BOTH),
+    "overload": (latency.overload, BOTH),
+    "observing": (observing.observing, BOTH),
+    "drift": (drift_cost.counting, (GRPCIO,)),
+    "swaps": (swaps.swapping, BOTH),
+    "cancelling": (cancelling.cancelling, BOTH),
+    "endurance": (endurance.endurance, (NATIVE,)),
+    "starting": (changes.starting, BOTH),
+    "changes": (changes.promoting, BOTH),
+    "replicas": (replicas.second_replica, BOTH),
+    "growth": (growth.growing, BOTH),
 }
+"""What is measured, and with which transports"""
 
 
 # One figure that cannot be had must not take the others with it.
-_FAILURES = (LoadError, ProgramError, UnsupportedError, OSError, AssertionError, grpc.RpcError, subprocess.SubprocessError)
+_FAILURES = (LoadError, ProgramError, OSError, AssertionError, grpc.RpcError, subprocess.SubprocessError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,39 +71,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.what in {"all", "registry"}:
         code = subprocess.run([sys.executable, "-m", "tests.load.registry_bench", *given.folder], check=False).returncode
     if given.what in {"all", "daemon"}:
-        code = max(code, daemon(given.only, given.seconds, given.json, write=given.write))
+        code = max(code, daemon(given.transport, given.only, given.seconds, given.json, write=given.write))
     return code
 
 
-def daemon(only: Sequence[str], seconds: float, json: Path | None, *, write: bool) -> int:
+def daemon(transport: str, only: Sequence[str], seconds: float, json: Path | None, *, write: bool) -> int:
     """Figures of the daemon; all of them are written to `json`, if it is given, and with `write` to the page of figures."""
     os.sched_setaffinity(0, {programs.cores()[1]})  # this process is the load
     found: list[Figure] = []
+    labs: list[Lab] = []
     failed = False
-    with tempfile.TemporaryDirectory() as room:
-        lab = Lab(Path(room), seconds, _say)
-        for name in only:
-            try:
-                found += MEASURES[name](lab)
-            except _FAILURES as error:
-                print(f"{name} could not be measured: {error}", file=sys.stderr)
-                failed = True
+    for measured in BOTH if transport == "both" else (transport,):
+        with tempfile.TemporaryDirectory() as room:
+            lab = Lab(Path(room), seconds, measured, _say)
+            names = [name for name in only if measured in MEASURES[name][1]]
+            failed |= not min([_measured(lab, name, found) for name in names], default=True)
+            labs.append(lab)
     figures.show(found)
     if json is not None:
         figures.write_json(found, json)
     if write:
         figures.write_page(found)
+    if write and (grown := [point for lab in labs for point in lab.grown]):
+        growth_chart.write_page(grown)
     return 2 if failed else int(any(figure.met is False for figure in found))
+
+
+def _measured(lab: Lab, name: str, found: list[Figure]) -> bool:
+    """Whether it could be measured; what was, is added to what has been found."""
+    try:
+        found.extend(replace(figure, transport=lab.transport) for figure in MEASURES[name][0](lab))
+    except _FAILURES as error:
+        print(f"{name} could not be measured with {lab.transport}: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description="Figures of this machine, each with the bar it is held to.")
     what = parser.add_subparsers(dest="what", metavar="registry | daemon")
-    everything = {"folder": [], "only": tuple(MEASURES), "seconds": 1.0, "json": None, "write": False}
+    everything = {"folder": [], "transport": "both", "only": tuple(MEASURES), "seconds": 1.0, "json": None, "write": False}
     parser.set_defaults(what="all", **everything)
     registry = what.add_parser("registry", help="the registry's alone")
     registry.add_argument("folder", nargs="*", help="on the disk that is meant, instead of a temporary one")
     ours = what.add_parser("daemon", help="the daemon's alone")
+    ours.add_argument("--transport", choices=(*BOTH, "both"), help="what carries the calls (default both)")
     ours.add_argument("--only", type=_names, help=f"some of {','.join(MEASURES)}")
     ours.add_argument("--seconds", type=float, help="length of one run (default 1)")
     ours.add_argument("--json", type=Path, metavar="FILE", help="write them there too")

@@ -4,8 +4,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-import grpc
-
 from registry.registry import Registry
 from tests.load import figures, messages, models, programs
 from tests.load.figures import Figure
@@ -22,14 +20,14 @@ GIVE_UP_SECONDS = 10.0
 
 def starting(lab: Lab) -> Iterator[Figure]:
     """From the start of the process to ready with a model of 10 MB; of five starts the slowest counts."""
-    registry = lab.registry("starting")
+    registry = lab.registry(f"starting-{lab.transport}")
     models.register_large(registry, LARGE)
     registry.promote(LARGE, 1, to="production", actor=ACTOR, reason="to be loaded")
     taken = []
     for _ in range(TURNS // 2):
         lab.say("start to ready with a model of 10 MB")
         start = time.perf_counter()
-        with programs.tidegate(lab.room, {"registry": str(lab.room / "starting")}, LARGE):
+        with lab.started({"registry": str(lab.room / f"starting-{lab.transport}")}, LARGE):
             taken.append(time.perf_counter() - start)
     yield figures.under(
         "start to ready, 10 MB model", max(taken), "s", 2, f"median {statistics.median(taken):.2f} s of {len(taken)} starts"
@@ -41,11 +39,11 @@ def promoting(lab: Lab) -> Iterator[Figure]:
 
     Each promotion is of a version that was not loaded before; a rollback returns to one that still is.
     """
-    registry = lab.registry("promoting")
+    registry = lab.registry(f"promoting-{lab.transport}")
     for seed in range(TURNS + 1):
         models.register(registry, LOGISTIC, models.logistic(seed), profiled=True)
     registry.promote(LOGISTIC, 1, to="production", actor=ACTOR, reason="first")
-    with programs.tidegate(lab.room, {"registry": str(lab.room / "promoting")}, LOGISTIC) as served:
+    with lab.started({"registry": str(lab.room / f"promoting-{lab.transport}")}, LOGISTIC) as served:
         lab.say("promotion to the first answer of the new version")
         promotions, rollbacks = zip(*(_there_and_back(served, registry, number) for number in range(2, TURNS + 2)), strict=True)
     for what, taken, bar in (("promotion", promotions, 200), ("rollback", rollbacks, 50)):
@@ -61,7 +59,7 @@ def _there_and_back(served: Served, registry: Registry, number: int) -> tuple[fl
 def _felt(served: Served, number: int, change: Callable[[], object]) -> float:
     """Seconds from the call of `change` to an answer of version `number`."""
     message = messages.request(LOGISTIC, messages.rows(1))
-    with grpc.insecure_channel(served.address) as channel:
+    with programs.channel(served) as channel:
         infer = channel.unary_unary(PATH, request_serializer=bytes, response_deserializer=pb.ModelInferResponse.FromString)
         infer(message, timeout=GIVE_UP_SECONDS)
         start = time.perf_counter()

@@ -26,6 +26,9 @@ class Figure:
     bar: str = ""
     met: bool | None = None
     note: str = ""
+    is_floor: bool = False
+    """What measured it was the limit: it may be more"""
+    transport: str = ""
 
     @property
     def measured(self) -> str:
@@ -33,12 +36,17 @@ class Figure:
         if math.isnan(self.value):
             return "nothing"
         number = f"{self.value:,.0f}" if abs(self.value) >= 100 or self.value == int(self.value) else f"{self.value:.3g}"
-        return f"{number} {self.unit}".strip()
+        return f"{'at least ' if self.is_floor else ''}{number} {self.unit}".strip()
 
 
 def at_least(what: str, value: float, unit: str, bar: float, note: str = "") -> Figure:
     """A figure that must not be under `bar`."""
     return Figure(what, value, unit, f"at least {bar:g} {unit}".strip(), value >= bar, note)
+
+
+def at_most(what: str, value: float, unit: str, bar: float, note: str = "") -> Figure:
+    """A figure that must not be above `bar`; NaN is not."""
+    return Figure(what, value, unit, f"at most {bar:g} {unit}".strip(), value <= bar, note)
 
 
 def under(what: str, value: float, unit: str, bar: float, note: str = "") -> Figure:
@@ -53,9 +61,9 @@ def none_of(what: str, value: int, note: str = "") -> Figure:
 
 def show(figures: Sequence[Figure]) -> None:
     """Print the table."""
-    table = Table("what", "seen", "bar", "", "remark", box=None, pad_edge=False)
+    table = Table("transport", "what", "seen", "bar", "", "remark", box=None, pad_edge=False)
     for figure in figures:
-        table.add_row(figure.what, figure.measured, figure.bar, _VERDICTS[figure.met], figure.note)
+        table.add_row(figure.transport, figure.what, figure.measured, figure.bar, _VERDICTS[figure.met], figure.note)
     # A file or a pipe is as wide as it needs to be.
     Console(width=None if os.isatty(1) else 200).print(table)
 
@@ -73,8 +81,13 @@ def write_page(figures: Sequence[Figure], page: Path = PAGE) -> None:
     _, mark, after = rest.partition(END)
     if not mark:
         raise ValueError(f"{page} has no place for figures: {BEGIN} and {END}")
-    lines = [f"Two cores of {_processor()}, Python {platform.python_version()}.", "", "| what | seen | bar | remark |", "|---|---|---|---|"]
-    lines += [f"| {figure.what} | {figure.measured} | {_barred(figure)} | {figure.note} |" for figure in figures]
+    lines = [
+        f"Two cores of {_processor()}, Python {platform.python_version()}.",
+        "",
+        "| transport | what | seen | bar | remark |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [f"| {figure.transport} | {figure.what} | {figure.measured} | {_barred(figure)} | {figure.note} |" for figure in figures]
     page.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), "utf-8")
 
 

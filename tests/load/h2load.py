@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.load.loads import LoadError, Target
 from tests.load.messages import PATH, framed
 from tests.load.programs import cores, on_cores
 
 DEBIAN = Path(__file__).parents[2] / ".venv" / "debian"
 PILOT_REQUESTS = 1_024
 RUN_SECONDS = 120.0
-
-
-class LoadError(Exception):
-    """h2load is missing, or its requests were not all answered as they should be: a rate of them would mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +31,6 @@ class Measured:
     def rate(self) -> float:
         """Requests a second."""
         return self.requests / self.seconds
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is sent where: the same message each time, and the bytes that each answer must have."""
-
-    address: str
-    message: bytes
-    answer_bytes: int
-    connections: int = 4
-    in_flight: int = 128
-    """On all connections together"""
 
 
 def rate(target: Target, seconds: float, on: Sequence[int] | None = None) -> Measured:
@@ -66,7 +51,7 @@ def run(target: Target, requests: int, on: Sequence[int] | None = None) -> Measu
     """
     program, environment = _program()
     with tempfile.NamedTemporaryFile() as body:
-        body.write(framed(target.message))
+        body.write(framed(target.messages[0]))
         body.flush()
         command = [
             program,
@@ -83,7 +68,7 @@ def run(target: Target, requests: int, on: Sequence[int] | None = None) -> Measu
         before = _children_seconds()
         with on_cores(*(on or cores()[1:])):
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=RUN_SECONDS)
-    return parse(done.stdout + done.stderr, requests, target.answer_bytes, _children_seconds() - before)
+    return parse(done.stdout + done.stderr, requests, target.answer_bytes[0], _children_seconds() - before)
 
 
 def parse(printed: str, requests: int, answer_bytes: int, cpu_seconds: float) -> Measured:

@@ -1,7 +1,7 @@
 """What the figures share: a scratch registry with the models in it, how long a run takes, the rate the daemon reaches."""
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,26 +9,35 @@ from pathlib import Path
 
 from registry.location import create_registry
 from registry.registry import Registry
-from tests.load import h2load, messages, models, programs
-from tests.load.h2load import Measured, Target
+from tests.load import loads, messages, models, programs, turns
+from tests.load.growth_chart import Point
+from tests.load.loads import Load, Outcome, Target
 from tests.load.models import ACTOR, Trained
 from tests.load.programs import Served
+from tests.load.turns import Side, Turns
 
 TURNS = 5
 """How many runs are compared with as many of another server"""
 LOGISTIC, BOOSTING, UNPROFILED = "logistic", "boosting", "unprofiled"
+NATIVE, GRPCIO = "native", "grpcio"
 
 
 @dataclass
 class Lab:
-    """`room` is for everything that is written; `seconds` is one run's length; `say` tells whoever waits what is being done."""
+    """`room` is for everything that is written; `seconds` is one run's length; `say` tells whoever waits what is being done.
+
+    `transport` is what the daemon is measured with.
+    """
 
     room: Path
     seconds: float
+    transport: str
     say: Callable[[str], None]
     deadline: float = 0.25
     """Seconds that callers give the daemon in open loops"""
     trained: dict[str, Trained] = field(default_factory=dict)
+    grown: list[Point] = field(default_factory=list)
+    """How it grows, for the chart"""
 
     @cached_property
     def url(self) -> str:
@@ -42,20 +51,41 @@ class Lab:
             registry.promote(name, 1, to="production", actor=ACTOR, reason="to be measured")
         return place
 
+    @property
+    def is_native(self) -> bool:
+        """Whether the native transport is measured, and not the reference."""
+        return self.transport == NATIVE
+
     def registry(self, name: str) -> Registry:
         """An empty registry of its own, at `room/name`."""
         return create_registry(str(self.room / name))
 
     @contextmanager
-    def daemon(self, **flags: str) -> Iterator[Served]:
-        """The daemon on the server's core with all models, and these flags."""
-        with programs.tidegate(self.room, {"registry": self.url, **flags}, LOGISTIC, BOOSTING, UNPROFILED) as served:
+    def daemon(
+        self, flags: Mapping[str, str] | None = None, *, module: str = "server", authorities: Path | None = None
+    ) -> Iterator[Served]:
+        """The daemon on the server's core with all models, and these flags; `module` is what stands for it."""
+        given = {"registry": self.url, **(flags or {})}
+        with self.started(given, LOGISTIC, BOOSTING, UNPROFILED, module=module, authorities=authorities) as served:
+            yield served
+
+    @contextmanager
+    def started(
+        self,
+        flags: Mapping[str, str],
+        *wanted: str,
+        module: str = "server",
+        on: Sequence[int] | None = None,
+        authorities: Path | None = None,
+    ) -> Iterator[Served]:
+        """The daemon with these flags and the transport that is measured, once the models that are wanted are ready."""
+        given = {**flags, "transport": self.transport}
+        with programs.tidegate(self.room, given, *wanted, module=module, on=on, authorities=authorities) as served:
             yield served
 
     def target(self, served: Served, model: str = LOGISTIC, rows: int = 1) -> Target:
-        """Requests of `rows` rows for a model; what an answer looks like is asked first."""
-        message = messages.request(model, messages.rows(rows))
-        return Target(served.address, message, len(programs.infer(served.address, message)))
+        """Requests of `rows` rows for a model."""
+        return target(served, messages.request(model, messages.rows(rows)))
 
     @cached_property
     def peak(self) -> float:
@@ -64,31 +94,29 @@ class Lab:
             self.say("the peak")
             return statistics.median(reconciled(served, self.target(served), self.seconds).rate for _ in range(3))
 
-    def alternate(self, ours: Target, theirs: Target, turns: int = TURNS, seconds: float = 0.0) -> tuple[float, float, float]:
-        """Rates of two servers on one core that are measured turn by turn, so that what else the machine does meets both.
-
-        A run takes `seconds`, or as long as the others. The medians of both, and the median of the ratios ours / theirs.
-        """
-        pairs = []
-        for turn in range(turns):
-            order = (ours, theirs) if turn % 2 else (theirs, ours)  # whoever is second profits from a machine that speeds up
-            rates = {target: h2load.rate(target, seconds or self.seconds).rate for target in order}
-            pairs.append((rates[ours], rates[theirs]))
-        first, second = (statistics.median(rates) for rates in zip(*pairs, strict=True))
-        return first, second, statistics.median(one / other for one, other in pairs)
+    def alternate(self, *sides: Side, number: int = TURNS, seconds: float = 0.0, settle: float = 0.0) -> Turns:
+        """See `turns.alternate`; a run takes `seconds`, or as long as the others."""
+        return turns.alternate(sides, number, seconds or self.seconds, settle)
 
 
-def reconciled(served: Served, target: Target, seconds: float) -> Measured:
-    """A run of h2load whose answers the daemon's own counters confirm.
+def target(served: Served, *requests: bytes) -> Target:
+    """These requests, by turns. How many bytes their answers have is asked first."""
+    sizes = [len(answer) for answer in programs.answers(served, requests)]
+    return Target(served.address, requests, (min(sizes), max(sizes)), authorities=served.authorities)
+
+
+def reconciled(served: Served, to: Target, seconds: float) -> Outcome:
+    """A closed loop whose answers the daemon's own counters confirm.
 
     Raises:
-        LoadError: if the daemon counted anything but as many requests, all OK.
+        LoadError: if a request was not answered OK, or the daemon counted anything but as many requests, all OK.
     """
-    before = served.counted("tidegate_requests_total"), served.counted("tidegate_requests_total", code="OK")
-    measured = h2load.rate(target, seconds)
-    after = served.counted("tidegate_requests_total"), served.counted("tidegate_requests_total", code="OK")
-    counted, good = after[0] - before[0], after[1] - before[1]
-    expected = measured.requests + h2load.PILOT_REQUESTS
-    if not counted == good == expected:
-        raise h2load.LoadError(f"h2load counts {expected} answers; the daemon {counted:.0f}, {good:.0f} of them OK")
-    return measured
+    return loads.checked(to, confirmed(served, to, loads.Closed(seconds)))
+
+
+def confirmed(served: Served, to: Target, load: Load) -> Outcome:
+    """What became of this load, of which the daemon's own counters must know: see `turns.confirmed`."""
+    with turns.confirmed(served) as ledger:
+        outcome = loads.run(to, load)
+        ledger.add(served, outcome)
+    return outcome

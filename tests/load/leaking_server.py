@@ -1,22 +1,36 @@
 """A daemon that leaks on purpose: 64 KiB at each swap of the routing table. The control of the check that the real one does not."""
 
 import sys
+from collections.abc import Mapping
 
+from server import app, transports
 from server.__main__ import main
-from server.grpcio_transport.transport import GrpcioTransport
+from server.observed import Observers
 from server.routing import RoutingTable
+from server.security import Security
+from server.service import Call
+from server.settings import Settings
+from server.transport import Transport
 
 LEAK = 64 << 10
 _leaked: list[bytes] = []
-_install = GrpcioTransport.install
 
 
-def _leaking_install(transport: GrpcioTransport, table: RoutingTable) -> None:
-    _leaked.append(bytes([len(_leaked) % 255 + 1]) * LEAK)  # written to, so that it is resident
-    _install(transport, table)
+def _leaking(name: str) -> transports.MakeTransport:
+    def make(settings: Settings, calls: Mapping[str, Call], security: Security, observers: Observers) -> Transport:
+        transport = transports.TRANSPORTS[name]()(settings, calls, security, observers)
+        install = transport.install
 
+        def leaking_install(table: RoutingTable) -> None:
+            _leaked.append(bytes([len(_leaked) % 255 + 1]) * LEAK)  # written to, so that it is resident
+            install(table)
 
-GrpcioTransport.install = _leaking_install  # type: ignore[method-assign,assignment]
+        transport.install = leaking_install  # type: ignore[method-assign]
+        return transport
+
+    return make
+
 
 if __name__ == "__main__":
+    app.chosen = _leaking  # type: ignore[attr-defined]
     sys.exit(main())

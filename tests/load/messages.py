@@ -9,12 +9,14 @@ from registry.bundle import NUMERIC
 from tidegate_protos import inference_pb2 as pb
 
 FEATURES = 20
+HEAD = 5
+"""Bytes that gRPC puts before a message"""
 PATH = "/inference.GRPCInferenceService/ModelInfer"
 
 
-def rows(number: int, seed: int = 7) -> NDArray[np.float32]:
-    """float32 [number, 20]."""
-    return np.random.default_rng(seed).standard_normal((number, FEATURES)).astype(np.float32)
+def rows(number: int, seed: int = 7, features: int = FEATURES) -> NDArray[np.float32]:
+    """float32 [number, features]."""
+    return np.random.default_rng(seed).standard_normal((number, features)).astype(np.float32)
 
 
 def request(model: str, numeric: NDArray[np.float32], *, prediction_id: str = "") -> bytes:

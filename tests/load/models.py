@@ -25,43 +25,51 @@ from training.dataset import Rows
 REFERENCE_ROWS = 2_000
 TREES = 100
 CLASSES = ("no", "yes")
-COLUMNS = tuple(f"f{place}" for place in range(FEATURES))
 GOLDEN_ROWS = 8
 ACTOR = "bench"
-_SIGNATURE = Signature(
-    (TensorSpec(NUMERIC, "FP32", (-1, FEATURES), COLUMNS),),
-    (TensorSpec(onnx_export.LABEL, "BYTES", (-1,)), TensorSpec(onnx_export.PROBABILITIES, "FP32", (-1, len(CLASSES)))),
-    CLASSES,
-    "yes",
-)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted pipeline, its ONNX bytes and the rows it was fitted on, float32 [n, 20]."""
+    """A fitted pipeline, its ONNX bytes and the rows it was fitted on, float32 [n, features]."""
 
     estimator: Pipeline
     raw: bytes
     reference: NDArray[np.float32]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its features."""
+        return _columns(self.reference.shape[1])
 
-def logistic(seed: int = 0) -> Trained:
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        return Signature(
+            (TensorSpec(NUMERIC, "FP32", (-1, len(self.columns)), self.columns),),
+            (TensorSpec(onnx_export.LABEL, "BYTES", (-1,)), TensorSpec(onnx_export.PROBABILITIES, "FP32", (-1, len(CLASSES)))),
+            CLASSES,
+            "yes",
+        )
+
+
+def logistic(seed: int = 0, features: int = FEATURES) -> Trained:
     """A logistic regression; another seed gives other weights."""
-    return _trained(LogisticRegression(), seed)
+    return _trained(LogisticRegression(), seed, features)
 
 
 def boosting(seed: int = 0) -> Trained:
     """Gradient boosting of 100 trees, of depth 3."""
-    return _trained(GradientBoostingClassifier(n_estimators=TREES, random_state=seed), seed)
+    return _trained(GradientBoostingClassifier(n_estimators=TREES, random_state=seed), seed, FEATURES)
 
 
-def _trained(classifier: LogisticRegression | GradientBoostingClassifier, seed: int) -> Trained:
+def _trained(classifier: LogisticRegression | GradientBoostingClassifier, seed: int, features: int) -> Trained:
     random = np.random.default_rng(seed)
-    rows = random.standard_normal((REFERENCE_ROWS, FEATURES)).astype(np.float32)
-    logit = rows @ random.standard_normal(FEATURES) + rows[:, 0] * rows[:, 1]
+    rows = random.standard_normal((REFERENCE_ROWS, features)).astype(np.float32)
+    logit = rows @ random.standard_normal(features) + rows[:, 0] * rows[:, 1]
     labels = np.array(CLASSES, object)[(logit + random.logistic(size=REFERENCE_ROWS) > 0).astype(int)]
     estimator = Pipeline([("classifier", classifier)]).fit(rows, labels)
-    return Trained(estimator, onnx_export.export(estimator, (FEATURES, 0), "bench").raw, rows)
+    return Trained(estimator, onnx_export.export(estimator, (features, 0), "bench").raw, rows)
 
 
 def register(registry: Registry, model: str, trained: Trained, *, profiled: bool) -> int:
@@ -69,7 +77,7 @@ def register(registry: Registry, model: str, trained: Trained, *, profiled: bool
     labels, probabilities = onnx_export.OnnxModel(trained.raw).run(_rows(trained.reference))
     files = {
         bundle.MODEL: trained.raw,
-        bundle.SIGNATURE: _SIGNATURE.encode(),
+        bundle.SIGNATURE: trained.signature.encode(),
         bundle.GOLDEN: _archive(
             {
                 f"input.{NUMERIC}": trained.reference[:GOLDEN_ROWS],
@@ -79,7 +87,7 @@ def register(registry: Registry, model: str, trained: Trained, *, profiled: bool
         ),
     }
     if profiled:
-        columns = tuple(numeric_feature(name, trained.reference[:, place]) for place, name in enumerate(COLUMNS))
+        columns = tuple(numeric_feature(name, trained.reference[:, place]) for place, name in enumerate(trained.columns))
         predicted = (numeric_feature("score", probabilities[:, 1]), categorical_feature("class", labels.tolist()))
         files[bundle.PROFILE] = Profile(len(labels), columns, predicted).encode()
     return registry.register(model, files, {}, actor=ACTOR, reason="to be measured")
@@ -104,11 +112,15 @@ def register_large(registry: Registry, model: str, megabytes: int = 10) -> int:
     files = {
         bundle.MODEL: bytes(large.SerializeToString()),
         bundle.SIGNATURE: Signature(
-            (TensorSpec(NUMERIC, "FP32", (-1, FEATURES), COLUMNS),), (TensorSpec("score", "FP32", (-1, 1)),)
+            (TensorSpec(NUMERIC, "FP32", (-1, FEATURES), _columns(FEATURES)),), (TensorSpec("score", "FP32", (-1, 1)),)
         ).encode(),
         bundle.GOLDEN: _archive({f"input.{NUMERIC}": rows, "output.score": rows @ wide @ narrow}),
     }
     return registry.register(model, files, {}, actor=ACTOR, reason="to be loaded")
+
+
+def _columns(features: int) -> tuple[str, ...]:
+    return tuple(f"f{place}" for place in range(features))
 
 
 def _archive(arrays: dict[str, NDArray[np.generic]]) -> bytes:

@@ -24,11 +24,10 @@ ENVIRONMENTS = Path(__file__).parents[2] / ".venv"
 class Peer:
     """A server to compare with.
 
-    `bar` is how many times its rate ours must be; `program` must exist, and is run with what `commands` gives for each way to run it.
+    `program` must exist, and is run with what `commands` gives for each way to run it.
     """
 
     name: str
-    bar: float
     program: Path
     commands: Mapping[str, tuple[str, ...]]
     ports: Mapping[str, int]
@@ -52,7 +51,7 @@ def mlserver(trained: Trained, room: Path) -> Peer:
     commands, ports = {}, {}
     for way, (size, seconds) in batching.items():
         folder = room / f"mlserver-{size}"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         http, grpc, metrics = (programs.free_port() for _ in range(3))
         server = {"debug": False, "parallel_workers": 0, "host": "127.0.0.1", "http_port": http, "grpc_port": grpc, "metrics_port": metrics}
         model = {
@@ -66,7 +65,7 @@ def mlserver(trained: Trained, room: Path) -> Peer:
         (folder / "model-settings.json").write_text(json.dumps(model), "utf-8")
         joblib.dump(trained.estimator, folder / "model.joblib")
         commands[way], ports[way] = ("start", str(folder)), grpc
-    return Peer("MLServer", 3.6, ENVIRONMENTS / "mlserver" / "bin" / "mlserver", commands, ports)
+    return Peer("MLServer", ENVIRONMENTS / "mlserver" / "bin" / "mlserver", commands, ports)
 
 
 def kserve(trained: Trained, room: Path) -> Peer:
@@ -90,4 +89,4 @@ def kserve(trained: Trained, room: Path) -> Peer:
         "1",
         *quiet,
     )
-    return Peer("KServe", 2.3, ENVIRONMENTS / "peers" / "bin" / "python", {"one worker": command}, {"one worker": grpc})
+    return Peer("KServe", ENVIRONMENTS / "peers" / "bin" / "python", {"one worker": command}, {"one worker": grpc})

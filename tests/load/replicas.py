@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tests.load import figures, h2load, programs
+from tests.load import figures, loads
 from tests.load.figures import Figure
 from tests.load.lab import BOOSTING, LOGISTIC, UNPROFILED, Lab
-from tests.load.observing import daemon_knows
 from tests.load.programs import cores
 
 FLAG = "replicas"
@@ -16,10 +15,8 @@ CONNECTIONS = 32
 
 def second_replica(lab: Lab) -> Iterator[Figure]:
     """Requests a second for each core that the daemon had, of two replicas beside one."""
-    if not daemon_knows(FLAG) or len(set(cores())) == 1:
-        yield Figure(
-            "a second replica on a second core", float("nan"), "x", "at least 1.7 x", note="no --replicas in this daemon, or one core"
-        )
+    if len(set(cores())) == 1:
+        yield Figure("a second replica on a second core", float("nan"), "x", "at least 1.7 x", note="there is but one core")
         return
     lab.say("one replica on one core")
     alone, _ = _rate(lab, 1)
@@ -30,10 +27,9 @@ def second_replica(lab: Lab) -> Iterator[Figure]:
 
 
 def _rate(lab: Lab, replicas: int) -> tuple[float, float]:
-    """Requests a second, and the share of the two cores that h2load took."""
+    """Requests a second, and the share of the two cores that the load took."""
     on = cores()[:replicas]
-    flags = {"registry": lab.url, FLAG: str(replicas)}
-    with programs.tidegate(lab.room, flags, LOGISTIC, BOOSTING, UNPROFILED, on=on) as served:
-        target = replace(lab.target(served), connections=CONNECTIONS)
-        measured = h2load.rate(target, 2 * lab.seconds, cores() if replicas > 1 else None)
-        return measured.rate, measured.cpu_seconds / measured.seconds / len(cores())
+    with lab.started({"registry": lab.url, FLAG: str(replicas)}, LOGISTIC, BOOSTING, UNPROFILED, on=on) as served:
+        asked = replace(lab.target(served), connections=CONNECTIONS)
+        outcome = loads.rate(asked, 2 * lab.seconds, cores() if replicas > 1 else None)
+        return outcome.rate, outcome.share_of_core / len(cores())

@@ -4,80 +4,62 @@ Three versions take turns, so that each swap loads one that was not loaded and d
 against a daemon that leaks on purpose.
 """
 
-import mmap
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeAlias
+from dataclasses import replace
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from registry.bundle import NUMERIC
 from registry.registry import Registry
-from server.onnx_engine import OnnxEngine
-from tests.load import figures, http2, messages, models, open_loop, programs
+from tests.load import figures, loads, messages, models, programs, turns
+from tests.load.answers import Reference, is_right, reference, version
 from tests.load.figures import Figure
-from tests.load.lab import LOGISTIC, Lab
+from tests.load.lab import LOGISTIC, Lab, target
+from tests.load.loads import Closed, Outcome
 from tests.load.messages import PATH
 from tests.load.models import ACTOR
-from tests.load.open_loop import Load
-from tests.load.programs import Served
 from tidegate_protos import inference_pb2 as pb
-from training.onnx_export import LABEL, PROBABILITIES
 
 VERSIONS = 3
 SWAPS = 1_000
 LEAKING_SWAPS = 300
 WARM_UP = 0.2
 """The share of swaps after which memory is looked at"""
-LOAD = Load(rate=500.0, seconds=1.0, deadline=5.0)
-MIB = 1 << 20
-BAR = 1.0
-TOLERANCE = 1e-6
-"""The same row rounds otherwise in a batch of another size; the versions differ by much more"""
-BURST = Load(rate=10_000.0, seconds=0.5, deadline=2.0)
+BODIES = 1_000
+"""Different answers that are kept: the same row rounds otherwise in a batch of another size, but not in a thousand ways"""
+BURST_SECONDS = 0.5
 """Before anything is measured: every thread that the daemon may have has worked, and has its memory"""
 GIVE_UP_SECONDS = 10.0
-
-References: TypeAlias = dict[str, tuple[bytes, NDArray[np.float32]]]
-"""Label and probabilities of the one row that is asked for, by version"""
-
-
-@dataclass
-class Traffic:
-    """What became of the requests while versions were swapped."""
-
-    sent: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
-    bodies: Counter[bytes] = field(default_factory=Counter)
+LONGEST_SECONDS = 250.0
+MIB = 1 << 20
+BAR = 1.0
 
 
 def swapping(lab: Lab) -> Iterator[Figure]:
     """The daemon, and the one that leaks."""
-    registry = lab.registry("swapping")
+    name = f"swapping-{lab.transport}"
+    registry = lab.registry(name)
     trained = [models.logistic(seed) for seed in range(VERSIONS)]
-    for version in trained:
-        models.register(registry, LOGISTIC, version, profiled=True)
-    references = {str(number): _reference(version.raw) for number, version in enumerate(trained, 1)}
-    lab.say(f"{SWAPS:,} hot swaps under load")
-    traffic, resident = _swapped(lab, registry, "server", SWAPS)
-    good = traffic.statuses["OK"]
-    wrong = sum(number for body, number in traffic.bodies.items() if not _is_right(body, references))
-    statuses = ", ".join(f"{number:,} {name}" for name, number in traffic.statuses.items())
-    note = f"at {LOAD.rate:g} /s: {statuses}; by {len({_version(body) for body in traffic.bodies})} versions"
-    yield figures.none_of(f"{SWAPS:,} hot swaps under load: failed", traffic.sent - good, note)
-    yield figures.none_of("  answers that are not their version's", wrong)
+    for one in trained:
+        models.register(registry, LOGISTIC, one, profiled=True)
+    references = {str(number): reference(one.raw, messages.rows(1)) for number, one in enumerate(trained, 1)}
+    lab.say(f"{SWAPS:,} hot swaps at full load")
+    outcome, resident = _swapped(lab, name, registry, "server", SWAPS)
+    yield from _answers(outcome, references)
     yield figures.under("  memory for each 100 swaps", slope(resident), "MiB", BAR, f"{resident[-1] / MIB:.0f} MiB in the end")
     lab.say(f"{LEAKING_SWAPS} hot swaps of a daemon that leaks")
-    leaked = slope(_swapped(lab, registry, "tests.load.leaking_server", LEAKING_SWAPS)[1])
+    leaked = slope(_swapped(lab, name, registry, "tests.load.leaking_server", LEAKING_SWAPS)[1])
     yield Figure("  the same of one that leaks 64 KiB each time", leaked, "MiB", f"over {BAR:g} MiB: found", leaked > BAR)
+
+
+def _answers(outcome: Outcome, references: dict[str, Reference]) -> Iterator[Figure]:
+    wrong = sum(number for body, number in outcome.bodies.items() if not is_right(body, references))
+    note = f"at {outcome.rate:,.0f} /s: {outcome.by_status}; by {len({version(body) for body in outcome.bodies})} versions"
+    yield figures.none_of(f"{SWAPS:,} hot swaps at full load: failed", outcome.failed, note)
+    note = f"{len(outcome.bodies)} different ones, each compared with ONNX Runtime's"
+    yield figures.none_of("  answers that are not their version's", wrong + outcome.other_bodies, note)
 
 
 def slope(resident: NDArray[np.float64]) -> float:
@@ -88,77 +70,40 @@ def slope(resident: NDArray[np.float64]) -> float:
     return float(stats.theilslopes(resident[int(len(resident) * WARM_UP) :]).slope) * 100 / MIB
 
 
-def _swapped(lab: Lab, registry: Registry, module: str, swaps: int) -> tuple[Traffic, NDArray[np.float64]]:
+def _swapped(lab: Lab, name: str, registry: Registry, module: str, swaps: int) -> tuple[Outcome, NDArray[np.float64]]:
     """What became of the load, and the memory after each swap."""
-    _promote(registry, (registry.state(LOGISTIC).production or 0) % VERSIONS + 1)
-    message = messages.request(LOGISTIC, messages.rows(1))
-    with (
-        programs.tidegate(lab.room, {"registry": str(lab.room / "swapping")}, LOGISTIC, module=module) as served,
-        grpc.insecure_channel(served.address) as channel,
-        _traffic(served, message) as traffic,
-    ):
+    _promote(registry, _next(registry))
+    with lab.started({"registry": str(lab.room / name)}, LOGISTIC, module=module) as served, programs.channel(served) as channel:
         infer = channel.unary_unary(PATH, request_serializer=bytes, response_deserializer=pb.ModelInferResponse.FromString)
-        resident = []
-        for _ in range(swaps):
-            number = (registry.state(LOGISTIC).production or 0) % VERSIONS + 1
-            _promote(registry, number)
-            _wait_for(number, lambda: str(infer(message, timeout=GIVE_UP_SECONDS).model_version))
-            resident.append(_resident(served.pid))
-    return traffic, np.array(resident, float)
+        # With an id of its own the answer of a version is the same bytes every time.
+        asked = target(served, messages.request(LOGISTIC, messages.rows(1), prediction_id="swapped"))
+        loads.rate(asked, BURST_SECONDS)
+        resident, counted = [], 0
+        with turns.confirmed(served) as ledger:
+            with loads.running(asked, Closed(LONGEST_SECONDS, warm_up=0.0, bodies=BODIES), stop=True) as run:
+                for _ in range(swaps):
+                    _promote(registry, number := _next(registry))
+                    counted += _wait_for(number, lambda: str(infer(asked.messages[0], timeout=GIVE_UP_SECONDS).model_version))
+                    resident.append(served.resident)
+            ours = replace(run.outcome, sent=run.outcome.sent + counted, statuses={"OK": run.outcome.ok + counted})
+            ledger.add(served, ours)
+    return run.outcome, np.array(resident, float)
+
+
+def _next(registry: Registry) -> int:
+    return (registry.state(LOGISTIC).production or 0) % VERSIONS + 1
 
 
 def _promote(registry: Registry, number: int) -> None:
     registry.promote(LOGISTIC, number, to="production", actor=ACTOR, reason="its turn")
 
 
-def _wait_for(number: int, answering: Callable[[], str]) -> None:
+def _wait_for(number: int, answering: Callable[[], str]) -> int:
+    """Ask until this version answers; how often that was."""
     deadline = time.monotonic() + GIVE_UP_SECONDS
+    asked = 1
     while answering() != str(number):
+        asked += 1
         if time.monotonic() > deadline:
             raise TimeoutError(f"version {number} does not answer")
-
-
-@contextmanager
-def _traffic(served: Served, message: bytes) -> Iterator[Traffic]:
-    """Open loops, one after the other, for as long as the block lasts; the last one is waited for."""
-    traffic, stopped = Traffic(), threading.Event()
-    request = http2.template(PATH, message)
-    open_loop.run(served.address, request, BURST)
-
-    def keep_on() -> None:
-        while not stopped.is_set():
-            outcome = open_loop.run(served.address, request, LOAD)
-            traffic.sent += len(outcome.status)
-            traffic.statuses.update(outcome.by_status)
-            traffic.bodies.update(outcome.bodies)
-
-    thread = threading.Thread(target=keep_on)
-    thread.start()
-    try:
-        yield traffic
-    finally:
-        stopped.set()
-        thread.join()
-
-
-def _reference(raw: bytes) -> tuple[bytes, NDArray[np.float32]]:
-    outputs = OnnxEngine(raw, threads=1).run({NUMERIC: messages.rows(1)}, (LABEL, PROBABILITIES))
-    return bytes(outputs[LABEL][0]), outputs[PROBABILITIES][0]
-
-
-def _is_right(body: bytes, references: References) -> bool:
-    """Whether the label and the probabilities are those of the version that the answer names."""
-    answer = pb.ModelInferResponse.FromString(body[5:])
-    values = dict(zip((output.name for output in answer.outputs), answer.raw_output_contents, strict=True))
-    label, probabilities = references[answer.model_version]
-    near = np.allclose(np.frombuffer(values[PROBABILITIES], np.float32), probabilities, rtol=0, atol=TOLERANCE)
-    return near and values[LABEL][4:] == label
-
-
-def _version(body: bytes) -> str:
-    return str(pb.ModelInferResponse.FromString(body[5:]).model_version)
-
-
-def _resident(pid: int) -> int:
-    """Bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1]) * mmap.PAGESIZE
+    return asked

@@ -41,8 +41,8 @@ def test_figures_replace_those_of_the_last_run_and_leave_the_rest_of_the_page(tm
     text = page.read_text("utf-8")
     assert text.startswith(f"# Before\n\n{figures.BEGIN}\n")
     assert text.endswith(f"{figures.END}\n\nAfter\n")
-    assert "| a wait | 2 ms | under 1.5 ms: missed |  |" in text
-    assert "| a rate | 12,346 /s |  | as seen |" in text
+    assert "|  | a wait | 2 ms | under 1.5 ms: missed |  |" in text
+    assert "|  | a rate | 12,346 /s |  | as seen |" in text
     assert text.count("a wait") == 1
     with pytest.raises(ValueError, match="has no place"):
         figures.write_page([], _written(tmp_path / "other.md", "nothing"))

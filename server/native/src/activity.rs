@@ -92,6 +92,12 @@ impl Activity {
         OpenCall(self.clone())
     }
 
+    fn writes(&self, bytes: usize) {
+        if bytes > SMALL_WRITE {
+            self.strikes.set(0);
+        }
+    }
+
     fn ping(&self, now: Instant) {
         let too_soon = self.last_ping.replace(Some(now)).is_some_and(|last| now.duration_since(last) < self.min_ping_interval);
         if too_soon {
@@ -187,14 +193,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if data.len() > SMALL_WRITE {
-            self.activity.strikes.set(0);
-        }
+        self.activity.writes(data.len());
         Pin::new(&mut self.socket).poll_write(context, data)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.activity.strikes.set(0);
+        self.activity.writes(parts.iter().map(|part| part.len()).sum());
         Pin::new(&mut self.socket).poll_write_vectored(context, parts)
     }
 

@@ -56,6 +56,11 @@ impl Head {
         self.uri.path()
     }
 
+    /// Bytes of the headers as HTTP/2 counts them (RFC 9113, section 6.5.2).
+    pub fn size(&self) -> usize {
+        self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    }
+
     pub fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }

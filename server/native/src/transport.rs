@@ -269,7 +269,7 @@ impl Arrivals {
         let head = Rc::new(Head::new(parts, Instant::now()));
         let answers = Answers::new(respond);
         let options = &self.pipeline.shared.options;
-        if size_of_headers(&head) > options.max_metadata_bytes {
+        if head.size() > options.max_metadata_bytes {
             let text = format!("received metadata size exceeds limit ({} bytes)", options.max_metadata_bytes);
             return answers.refuse(&Status::plain(status::RESOURCE_EXHAUSTED, &text));
         }
@@ -360,11 +360,6 @@ async fn unary(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, mut mess
     };
     answers.refuse(&status);
     Ok(())
-}
-
-/// As HTTP/2 counts them (RFC 9113, section 6.5.2).
-fn size_of_headers(head: &Head) -> usize {
-    head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 fn no_grpc(request: &Request<RecvStream>) -> Option<StatusCode> {

@@ -124,6 +124,7 @@ class Peer:
     def frames(self, seconds: float) -> Iterator[Frame]:
         """What comes until so many seconds from now, or to the end."""
         deadline = time.monotonic() + seconds
+        yield from self._whole()  # what came with the last that was looked at
         while (left := deadline - time.monotonic()) > 0:
             self.socket.settimeout(left)
             try:
@@ -137,6 +138,15 @@ class Peer:
                 return
             self._rest += came
             yield from self._whole()
+
+    def until(self, *kinds: int) -> list[Frame]:
+        """What comes up to a frame of one of these kinds, within five seconds."""
+        came = []
+        for one in self.frames(5):
+            came.append(one)
+            if one.kind in kinds:
+                break
+        return came
 
     def _whole(self) -> Iterator[Frame]:
         while len(self._rest) >= 9 and len(self._rest) >= (end := 9 + int.from_bytes(self._rest[:3])):

@@ -60,9 +60,10 @@ def flooded(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterato
 
 
 @pytest.fixture
-def calling(flooded: Daemon) -> Iterator[Others]:
+def calling(flooded: Daemon, transport: str) -> Iterator[Others]:
     """Somebody who calls during the test, and is answered."""
-    with harmless(flooded), others(flooded) as caller:
+    leaves = SLACK if transport == "native" else 5 * SLACK  # gRPC's C core keeps header blocks as long as they grow, glibc keeps the rest
+    with harmless(flooded, leaves), others(flooded) as caller:
         yield caller
 
 
@@ -107,7 +108,7 @@ FLOODS = {
 def test_a_flood_of_frames(flooded: Daemon, transport: str, calling: Others, flood: str) -> None:
     before = resident(flooded)
     pour(flooded, *FLOODS[flood])
-    assert transport == "grpcio" or calling.most - before < SLACK  # gRPC's C core keeps header blocks as long as they grow
+    assert transport == "grpcio" or calling.most - before < SLACK
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_a_large_message_finds_room_beside_them(bounded: Daemon) -> None:
         modest.upload(1, large())
         modest.send(data(b"", END_STREAM))
         modest.send(window(2 * MEBIBYTE) + window(2 * MEBIBYTE, 1))
-        assert modest.outcome() == "status 0", modest.fields
+        assert modest.outcome() == "status 0"
         assert {said.get("grpc-status") for said in greedy.fields.values()} == {"8"}
 
 
@@ -260,7 +261,7 @@ def test_ten_thousand_idle_connections(flooded: Daemon, transport: str) -> None:
     most = []
     try:
         for _ in range(2):
-            with harmless(flooded, leaves=number * IDLE), others(flooded) as caller, contextlib.ExitStack() as idle:
+            with harmless(flooded, leaves=number * IDLE), others(flooded, 2) as caller, contextlib.ExitStack() as idle:
                 before = resident(flooded)
                 for _ in range(number):
                     idle.enter_context(peer(flooded.address))

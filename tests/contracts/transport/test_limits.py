@@ -15,6 +15,7 @@ from h2.settings import SettingCodes
 
 from registry.registry import Registry
 from tests.contracts.transport.calls import raw_request
+from tests.contracts.transport.frames import GOAWAY, PING, frame, peer
 from tests.contracts.transport.wire import Wire, wire
 from tests.daemons import Daemon, daemon, wait_until
 from tidegate_protos import inference_pb2 as pb
@@ -122,3 +123,12 @@ def test_a_client_that_pings_without_end_is_sent_away(connection: Wire) -> None:
             connection.h2.ping(number.to_bytes(8))
             connection.flush()
     wait_until(sent_away, "it may go on", 5)
+
+
+def test_a_client_that_waits_for_each_answer_to_its_pings_is_sent_away_too(limited: Daemon) -> None:
+    with peer(limited.address) as client:
+        for number in range(20):
+            client.send(frame(PING, number.to_bytes(8)))
+            if any(one.kind == GOAWAY for one in client.until(PING, GOAWAY)):
+                return
+    raise AssertionError("it may go on")
