@@ -14,8 +14,8 @@ from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
 from tests.contracts.transport.calls import raw_request
 from tests.contracts.transport.wire import MODEL_INFER
 from tests.daemons import Daemon
-from tests.load.http2 import PREFACE
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM = ACK = 0x1
 END_HEADERS, PADDED, WEIGHTED = 0x4, 0x8, 0x20

@@ -19,6 +19,7 @@ from tests.contracts.transport.frames import (
     INITIAL_WINDOW_SIZE,
     MESSAGE,
     PING,
+    PREFACE,
     PRIORITY,
     RST_STREAM,
     SETTINGS,
@@ -38,7 +39,6 @@ from tests.contracts.transport.frames import (
     window,
 )
 from tests.daemons import Daemon
-from tests.load.http2 import PREFACE
 
 SECONDS = 1.0
 MOST = 32 * MEBIBYTE

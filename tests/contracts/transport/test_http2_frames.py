@@ -25,6 +25,7 @@ from tests.contracts.transport.frames import (
     MESSAGE,
     PADDED,
     PING,
+    PREFACE,
     PRIORITY,
     PUSH_PROMISE,
     RST_STREAM,
@@ -46,7 +47,6 @@ from tests.contracts.transport.frames import (
     window,
 )
 from tests.daemons import Daemon
-from tests.load.http2 import PREFACE
 
 ROW = np.array([[1, 2, 3]], np.float32)
 PARTS = [block()[:10], block()[10:30], block()[30:]]
