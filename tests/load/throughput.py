@@ -124,7 +124,7 @@ def _in_process(lab: Lab, batches: Sequence[Columns]) -> float:
 
 def encrypted(lab: Lab) -> Iterator[Figure]:
     """The same requests by TLS and without."""
-    root = authority("bench")
+    root = authority("bench authority")
     chain, key = issued(root, "bench", LOCAL).write(lab.room, f"server-{lab.transport}")
     authorities = root.write(lab.room, f"authority-{lab.transport}")[0]
     lab.say("TLS and plaintext")
