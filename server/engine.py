@@ -90,11 +90,3 @@ class Engine(Protocol):
             ModelFailedError: if the model refuses these values, or there is no such output.
         """
         ...
-
-    def compute(self, inputs: Columns, outputs: Sequence[str]) -> Sequence[Tensor]:
-        """The same for whoever has texts as `str` and takes them so: one tensor for each of `outputs`.
-
-        Raises:
-            ModelFailedError: as `run`.
-        """
-        ...

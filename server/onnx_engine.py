@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,25 +58,14 @@ class OnnxEngine:
 
     def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:
         """See `Engine.run`."""
-        feed = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts}}
-        with _failing_as_the_model():
-            return {name: _encoded(value) for name, value in zip(outputs, self._compute(feed, outputs), strict=True)}
-
-    def compute(self, inputs: Columns, outputs: Sequence[str]) -> list[Tensor]:
-        """See `Engine.compute`."""
-        with _failing_as_the_model():
-            return self._compute(inputs, outputs)
-
-    def _compute(self, feed: Columns, outputs: Sequence[str]) -> list[Tensor]:
-        return [np.asarray(value) for value in self._session.run(outputs, feed)]
-
-
-@contextmanager
-def _failing_as_the_model() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # onnxruntime raises a class of its own per status, with no common base
-        raise ModelFailedError(f"the model failed on this input: {one_line(error)}") from error
+        try:
+            feed = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts}}
+            values = self._session.run(outputs, feed)
+            return {name: _encoded(np.asarray(value)) for name, value in zip(outputs, values, strict=True)}
+        except ModelFailedError:
+            raise
+        except Exception as error:  # the same
+            raise ModelFailedError(f"the model failed on this input: {one_line(error)}") from error
 
 
 def _options(threads: int) -> Any:

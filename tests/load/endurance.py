@@ -5,19 +5,16 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from tests.load import figures, loads, turns
+from tests.load import figures, leaks, loads, turns
 from tests.load.figures import Figure
 from tests.load.lab import Lab
+from tests.load.leaks import MIB
 from tests.load.loads import Closed, Outcome
 
 REQUESTS, FORGETFUL_REQUESTS = 10_000_000, 1_000_000
 LONGEST_SECONDS = 250.0
 SAMPLE_SECONDS = 0.1
-WARM_UP = 0.2
-"""The share of the time after which memory is looked at"""
-MIB = 1 << 20
 BAR = 1.0
 
 
@@ -37,8 +34,7 @@ def endurance(lab: Lab) -> Iterator[Figure]:
 
 def slope(resident: NDArray[np.float64], requests: int) -> float:
     """MiB that memory grows for each million requests, that were served evenly while it was looked at; the first part is warm-up."""
-    used = resident[int(len(resident) * WARM_UP) :]
-    return float(stats.theilslopes(used).slope) * len(resident) / requests * 1e6 / MIB
+    return leaks.slope(resident) * len(resident) / requests * 1e6
 
 
 def _served(lab: Lab, module: str, requests: int) -> tuple[Outcome, NDArray[np.float64]]:

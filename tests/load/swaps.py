@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from registry.registry import Registry
-from tests.load import figures, loads, messages, models, programs, turns
+from tests.load import figures, leaks, loads, messages, models, programs, turns
 from tests.load.answers import Reference, is_right, reference, version
 from tests.load.figures import Figure
 from tests.load.lab import LOGISTIC, Lab, target
+from tests.load.leaks import MIB
 from tests.load.loads import Closed, Outcome
 from tests.load.messages import PATH
 from tests.load.models import ACTOR
@@ -25,15 +25,12 @@ from tidegate_protos import inference_pb2 as pb
 VERSIONS = 3
 SWAPS = 1_000
 LEAKING_SWAPS = 300
-WARM_UP = 0.2
-"""The share of swaps after which memory is looked at"""
 BODIES = 1_000
 """Different answers that are kept: the same row rounds otherwise in a batch of another size, but not in a thousand ways"""
 BURST_SECONDS = 0.5
 """Before anything is measured: every thread that the daemon may have has worked, and has its memory"""
 GIVE_UP_SECONDS = 10.0
 LONGEST_SECONDS = 250.0
-MIB = 1 << 20
 BAR = 1.0
 
 
@@ -63,11 +60,8 @@ def _answers(outcome: Outcome, references: dict[str, Reference]) -> Iterator[Fig
 
 
 def slope(resident: NDArray[np.float64]) -> float:
-    """MiB that memory grows for each 100 swaps: a line through what was resident, in bytes, after each swap but the first ones.
-
-    The line of Theil and Sen, which moments with one more version in memory do not tilt.
-    """
-    return float(stats.theilslopes(resident[int(len(resident) * WARM_UP) :]).slope) * 100 / MIB
+    """MiB that memory grows for each 100 swaps, by what was resident after each."""
+    return leaks.slope(resident) * 100
 
 
 def _swapped(lab: Lab, name: str, registry: Registry, module: str, swaps: int) -> tuple[Outcome, NDArray[np.float64]]:

@@ -61,6 +61,25 @@ def outcome_of(address: str, load: loads.Load, connections: int = 2) -> Outcome:
     return loads.run(Target(address, (MESSAGE,), (len(MESSAGE), len(MESSAGE)), connections=connections, in_flight=2 * connections), load)
 
 
+@dataclass
+class Slow:
+    """Answers after so many seconds, and knows how many calls it had at once."""
+
+    seconds: float
+    most: int = 0
+    running: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, data: bytes, _: grpc.ServicerContext) -> bytes:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(self.seconds)
+        with self.lock:
+            self.running -= 1
+        return data
+
+
 def echo(data: bytes, _: grpc.ServicerContext) -> bytes:
     return data[::-1]
 
@@ -77,20 +96,10 @@ def test_every_request_arrives_whole_with_its_deadline_and_every_answer_is_count
 
 
 def test_a_closed_loop_has_so_many_unanswered_and_counts_what_the_server_saw() -> None:
-    running, most, lock = [0], [0], threading.Lock()
-
-    def slow(data: bytes, _: grpc.ServicerContext) -> bytes:
-        with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-        time.sleep(0.01)
-        with lock:
-            running[0] -= 1
-        return data
-
+    slow = Slow(0.01)
     with server(slow) as (address, seen):
         outcome = outcome_of(address, Closed(seconds=0.5))
-    assert most[0] == 4
+    assert slow.most == 4
     assert outcome.ok == outcome.sent == len(seen.messages)
     assert 0.01 <= outcome.accepted.mean < 0.1
     assert outcome.rate == pytest.approx(4 / outcome.accepted.mean, rel=0.3)
@@ -141,20 +150,10 @@ def test_refusals_and_failures_are_counted_by_their_status_and_are_no_answers() 
 
 
 def test_a_stream_limit_is_obeyed_and_who_had_to_wait_for_it_has_waited() -> None:
-    running, most, lock = [0], [0], threading.Lock()
-
-    def slow(data: bytes, _: grpc.ServicerContext) -> bytes:
-        with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-        time.sleep(0.03)
-        with lock:
-            running[0] -= 1
-        return data
-
+    slow = Slow(0.03)
     with server(slow, (("grpc.max_concurrent_streams", 3),), threads=64) as (address, _):
         outcome = outcome_of(address, Open(rate=300, seconds=0.4, deadline=10.0))
-    assert most[0] == 6
+    assert slow.most == 6
     assert outcome.ok == outcome.offered
     assert outcome.lateness.percentile(100) > 0.05
 

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use crate::call::{Head, Peer};
 use crate::grants::Known;
 use crate::pipeline::metadata;
-use crate::python::Functions;
 use crate::shared::Shared;
 use crate::status::Status;
 
@@ -24,27 +23,27 @@ pub struct Asking {
     pub bytes: usize,
 }
 
-impl Asking {
-    /// Who calls, if that is known without Python.
-    pub fn known(&self) -> Option<Arc<Known>> {
-        if !self.shared.authenticated {
-            return Some(self.shared.anybody.clone());
-        }
-        self.shared.auth.known(&self.head.headers, &self.peer, now())
+/// Who calls, if that is known without Python.
+pub fn known(shared: &Shared, head: &Head, peer: &Peer) -> Option<Arc<Known>> {
+    if !shared.authenticated {
+        return Some(shared.anybody.clone());
     }
+    shared.auth.known(&head.headers, peer, now())
+}
 
+impl Asking {
     /// Who calls.
     pub async fn identify(&self) -> Result<Arc<Known>, Status> {
-        if let Some(known) = self.known() {
+        if let Some(known) = known(&self.shared, &self.head, &self.peer) {
             return Ok(known);
         }
         let turn = self.shared.turns.next(&self.peer.address, self.bytes).await?;
         // Whoever had the turn before may have asked the same.
-        if let Some(known) = self.known() {
+        if let Some(known) = known(&self.shared, &self.head, &self.peer) {
             return Ok(known);
         }
         let (shared, headers, metadata, peer) = (self.shared.clone(), self.head.headers.clone(), metadata(&self.head), self.peer.clone());
-        on_python(&self.shared, move |functions| {
+        let asked = self.shared.on_python(move |functions| {
             let (began, generation) = (Instant::now(), shared.auth.generation());
             let known = functions.authenticate(metadata, &peer).map(Arc::new);
             match &known {
@@ -53,8 +52,8 @@ impl Asking {
             }
             drop(turn);
             known
-        })
-        .await
+        });
+        asked.await.unwrap_or_else(|| Err(Status::defect()))
     }
 
     /// Whether he who calls may have inferences of this model.
@@ -64,12 +63,12 @@ impl Asking {
         }
         let turn = self.shared.turns.next(&self.peer.address, self.bytes).await?;
         let (model, metadata, peer) = (String::from_utf8_lossy(model).into_owned(), metadata(&self.head), self.peer.clone());
-        on_python(&self.shared, move |functions| {
+        let asked = self.shared.on_python(move |functions| {
             let permitted = functions.permit(&model, metadata, &peer);
             drop(turn);
             permitted
-        })
-        .await
+        });
+        asked.await.unwrap_or_else(|| Err(Status::defect()))
     }
 
     /// Whether a stream may begin, whatever its messages will be about: one of inferences, or another.
@@ -79,22 +78,13 @@ impl Asking {
         }
         let turn = self.shared.turns.next(&self.peer.address, self.bytes).await?;
         let (path, metadata, peer) = (self.head.path().to_owned(), metadata(&self.head), self.peer.clone());
-        on_python(&self.shared, move |functions| {
+        let asked = self.shared.on_python(move |functions| {
             let admitted = functions.admit(&path, metadata, &peer);
             drop(turn);
             admitted
-        })
-        .await
+        });
+        asked.await.unwrap_or_else(|| Err(Status::defect()))
     }
-}
-
-/// What Python says, on a thread that may wait for it, and goes on where nobody waits any more: the turn ends with it.
-async fn on_python<T: Send + 'static>(
-    shared: &Arc<Shared>,
-    ask: impl FnOnce(&Functions) -> Result<T, Status> + Send + 'static,
-) -> Result<T, Status> {
-    let shared = shared.clone();
-    tokio::task::spawn_blocking(move || ask(&shared.functions)).await.unwrap_or_else(|_| Err(Status::defect()))
 }
 
 /// Seconds since 1970.

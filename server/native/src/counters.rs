@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::lane::Ran;
 use crate::router::Arm;
-use crate::status::{self, Status};
+use crate::status;
 
 /// How many values fell at or under each bound and over the one before; one more for those over all; and their sum.
 #[derive(Clone)]
@@ -147,8 +147,8 @@ impl Counters {
     }
 
     /// A request was refused before a version was chosen for it; its names are the caller's, so they are not used as labels.
-    pub fn unrouted(&self, status: &Status) {
-        *self.refused().unrouted.entry(status.name).or_default() += 1;
+    pub fn unrouted(&self, code: u32) {
+        *self.refused().unrouted.entry(status::name(code)).or_default() += 1;
     }
 
     /// A request to a known model, or to none (an empty name), was refused for a reason.

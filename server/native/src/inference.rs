@@ -85,13 +85,13 @@ struct Timing {
 }
 
 impl Inference {
-    pub fn new(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, data: Bytes, begun: Instant, reply: Reply) -> Box<Self> {
+    pub fn new(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, data: Bytes, reply: Reply) -> Box<Self> {
         Box::new(Inference {
             pipeline,
             head,
             peer,
             data,
-            begun,
+            begun: Instant::now(),
             request: Request::default(),
             choice: None,
             fitted: None,
@@ -113,9 +113,6 @@ impl Inference {
     /// The caller went away.
     pub fn leave(mut self: Box<Self>) {
         self.reply = None;
-        if self.choice.is_none() {
-            self.pipeline.shared.counters.unrouted(&Status::plain(status::CANCELLED, ""));
-        }
         self.count(status::CANCELLED, self.rows());
     }
 
@@ -139,17 +136,15 @@ impl Inference {
         let Some(reply) = self.reply.take() else { return };
         let counters = &self.pipeline.shared.counters;
         counters.rejected(self.choice.as_ref().map_or("", |choice| &choice.lane.model), &status.reason);
-        if self.choice.is_none() {
-            counters.unrouted(&status);
-        }
         self.count(status.code, if self.timing.batch_rows > 0 { self.rows() } else { 0 });
         reply.refuse(status);
     }
 
     fn count(&self, code: u32, rows: usize) {
         let took = self.begun.elapsed();
-        if let Some(Choice { lane, arm, .. }) = &self.choice {
-            lane.counters.answered(*arm, code, took);
+        match &self.choice {
+            Some(Choice { lane, arm, .. }) => lane.counters.answered(*arm, code, took),
+            None => self.pipeline.shared.counters.unrouted(code),
         }
         if self.pipeline.shared.observers.wants_calls() {
             self.trace(status::name(code), rows, took);

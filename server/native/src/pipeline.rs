@@ -13,7 +13,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep_until;
 
 use crate::admission::{Admission, Admitted, Full, RateLimits};
-use crate::asking::Asking;
+use crate::asking::{self, Asking};
 use crate::call::{Head, Peer};
 use crate::caught::caught_task;
 use crate::grants::{Known, Principal};
@@ -21,7 +21,7 @@ use crate::inference::Inference;
 use crate::installed::Installed;
 use crate::jobs::Submission;
 use crate::lane::{Closed, Lane};
-use crate::python::{Functions, Metadata};
+use crate::python::Metadata;
 use crate::queue::{SHADOW, Ticket};
 use crate::requests::{self, Request};
 use crate::router::{Arm, Choice};
@@ -60,8 +60,7 @@ impl Pipeline {
         if inference.head.is_late(inference.begun) {
             return inference.refuse(expired(LATE));
         }
-        let known = self.asking(&inference).known();
-        match known {
+        match asking::known(&self.shared, &inference.head, &inference.peer) {
             Some(known) => self.read(inference, known),
             None => {
                 spawn_local(caught_task(self.clone().identify(inference)));
@@ -187,25 +186,19 @@ impl Pipeline {
     }
 
     async fn explain(&self, data: Bytes) -> Status {
-        self.on_python(move |functions| functions.explain(&data)).await.unwrap_or_else(Status::defect)
-    }
-
-    /// What Python says, on a thread that may wait for it; `None` if that failed.
-    async fn on_python<T: Send + 'static>(&self, ask: impl FnOnce(&Functions) -> T + Send + 'static) -> Option<T> {
-        let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || ask(&shared.functions)).await.ok()
+        self.shared.on_python(move |functions| functions.explain(&data)).await.unwrap_or_else(Status::defect)
     }
 
     /// Have Python answer a call that is no inference; nothing else waits for it.
     pub async fn ask(&self, head: &Head, peer: Arc<Peer>, message: Bytes) -> Result<Bytes, Status> {
         let (path, metadata) = (head.path().to_owned(), metadata(head));
-        let called = self.on_python(move |functions| functions.call(&path, &message, metadata, &peer)).await;
+        let called = self.shared.on_python(move |functions| functions.call(&path, &message, metadata, &peer)).await;
         called.unwrap_or_else(|| Err(Status::defect()))
     }
 
     /// The names in the certificate that a client was verified by.
     pub async fn names(&self, certificate: Vec<u8>) -> Vec<String> {
-        self.on_python(move |functions| functions.names(&certificate)).await.unwrap_or_default()
+        self.shared.on_python(move |functions| functions.names(&certificate)).await.unwrap_or_default()
     }
 
     /// Whether a stream may begin.

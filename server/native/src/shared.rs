@@ -74,6 +74,12 @@ impl Shared {
         }
     }
 
+    /// What Python says, on a thread that may wait for it, and goes on where nobody waits any more; `None` if that failed.
+    pub async fn on_python<T: Send + 'static>(self: &Arc<Self>, ask: impl FnOnce(&Functions) -> T + Send + 'static) -> Option<T> {
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || ask(&shared.functions)).await.ok()
+    }
+
     /// An id for a request that has none.
     pub fn new_id(&self) -> Bytes {
         format!("{}{:016x}", self.process, self.numbers.fetch_add(1, Ordering::Relaxed)).into()

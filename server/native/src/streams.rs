@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -78,7 +77,7 @@ async fn read(
         let bytes = message.len().min(WINDOW_BYTES) as u32;
         let Ok(room) = room.clone().acquire_many_owned(bytes).await else { return Err(Refused::Gone) };
         place.send((told, room));
-        let inference = Inference::new(pipeline.clone(), head.clone(), peer.clone(), message, Instant::now(), Reply::Stream(tell));
+        let inference = Inference::new(pipeline.clone(), head.clone(), peer.clone(), message, Reply::Stream(tell));
         // A defect ends this inference.
         caught(|| pipeline.infer(inference));
     }

@@ -311,7 +311,7 @@ impl Asked {
 
     fn with(self, message: Result<Option<Bytes>, Refused>) {
         let Asked { pipeline, head, peer, reply } = self;
-        let inference = |data| Inference::new(pipeline.clone(), head, peer, data, Instant::now(), reply);
+        let inference = |data| Inference::new(pipeline.clone(), head, peer, data, reply);
         match message {
             Ok(Some(message)) => pipeline.infer(inference(message)),
             Ok(None) => inference(Bytes::new()).refuse(no_message()),

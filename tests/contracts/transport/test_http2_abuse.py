@@ -18,6 +18,7 @@ from h2.settings import SettingCodes
 
 from registry.location import create_registry
 from tests import models
+from tests.contracts.transport.abuse import harmless, infer, scaled
 from tests.contracts.transport.calls import in_flight, raw_floats, raw_request
 from tests.contracts.transport.frames import frame
 from tests.contracts.transport.wire import MODEL_INFER, Wire, wire
@@ -32,41 +33,15 @@ MEBIBYTE = 1 << 20
 @pytest.fixture(scope="module")
 def abused(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Daemon]:
     """A daemon of its own: others must not pay for what is done to it."""
-    folder = tmp_path_factory.mktemp(f"abused-{transport}")
-    registry = create_registry(str(folder / "registry"))
-    models.register_scaled(registry, "scaled", 2.0)
-    registry.promote("scaled", 1, to="production", actor="test", reason="first")
-    with daemon(folder, {"registry": str(folder / "registry")}) as running:
-        running.wait_for("scaled")
-        for _ in range(200):  # what a daemon takes once is not what abuse leaves
-            infer(running)
+    with scaled(tmp_path_factory.mktemp(f"abused-{transport}"), {}) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
 def unharmed(abused: Daemon) -> Iterator[None]:
-    """After every abuse: a caller is answered promptly, nothing is in flight, memory is what it was."""
-    before = resident(abused)
-    yield
-    begun = time.perf_counter()
-    infer(abused)
-    assert time.perf_counter() - begun < 1
-    wait_until(lambda: in_flight(abused) == 0, "requests are in flight for ever", 10)
-    wait_until(lambda: resident(abused) - before < 48 * MEBIBYTE, f"memory grew from {before >> 20} MiB and stayed", 10)
-    assert "Traceback" not in abused.program.log.read_text()
-    assert "exc_info" not in abused.program.log.read_text()
-
-
-def infer(running: Daemon) -> None:
-    with grpc.insecure_channel(running.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        data = channel.unary_unary(MODEL_INFER, bytes, bytes)(REQUEST, timeout=5)
-    assert data
-
-
-def resident(running: Daemon) -> int:
-    """Bytes of memory of the daemon's process."""
-    pages = int(Path(f"/proc/{running.program.process.pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    """After every abuse: see `harmless`."""
+    with harmless(abused):
+        yield
 
 
 def test_rapid_reset(abused: Daemon) -> None:

@@ -47,9 +47,6 @@ class GatedEngine:
             return dict.fromkeys(outputs, np.zeros((len(inputs["x"]), int(inputs["x"].max() - WIDE)), np.float32))
         return dict.fromkeys(outputs, inputs["x"] * 2)
 
-    def compute(self, inputs: Columns, outputs: Sequence[str]) -> list[Tensor]:
-        return list(self.run(inputs, outputs).values())
-
 
 @dataclass(frozen=True)
 class Asked:
