@@ -14,10 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
+use crate::frames::Heads;
 use crate::kept::{Account, Kept};
 
 const PREFACE: usize = 24;
-const FRAME_HEAD: usize = 9;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const ACKNOWLEDGEMENT: u8 = 1;
@@ -131,16 +131,13 @@ impl Drop for OpenCall {
 pub struct Watched<S> {
     socket: S,
     activity: Rc<Activity>,
-    /// Bytes until the next frame begins.
-    skip: usize,
-    head: [u8; FRAME_HEAD],
-    filled: usize,
+    heads: Heads,
     agreed: bool,
 }
 
 impl<S> Watched<S> {
     pub fn new(socket: S, activity: Rc<Activity>) -> Self {
-        Watched { socket, activity, skip: PREFACE, head: [0; FRAME_HEAD], filled: 0, agreed: false }
+        Watched { socket, activity, heads: Heads::after(PREFACE), agreed: false }
     }
 
     /// False if the first frame is not the client's settings (section 3.4), which `h2` does not ask for.
@@ -148,30 +145,19 @@ impl<S> Watched<S> {
         let now = Instant::now();
         self.activity.last_read.set(now);
         while !data.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(data.len());
-                self.skip -= skipped;
-                data = &data[skipped..];
-                continue;
-            }
-            let taken = (FRAME_HEAD - self.filled).min(data.len());
-            self.head[self.filled..self.filled + taken].copy_from_slice(&data[..taken]);
-            self.filled += taken;
+            let (taken, head) = self.heads.step(data);
             data = &data[taken..];
-            if self.filled == FRAME_HEAD {
-                self.filled = 0;
-                self.skip = usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2]);
-                let kind = (self.head[3], self.head[4] & ACKNOWLEDGEMENT);
-                if !self.agreed && kind != (SETTINGS, 0) {
-                    return false;
-                }
-                self.agreed = true;
-                match kind {
-                    (PING, 0) => self.activity.ping(now),
-                    (PING, _) => {}
-                    // Whoever says something else as well may ping.
-                    _ => self.activity.strikes.set(0),
-                }
+            let Some(head) = head else { continue };
+            let kind = (head.kind, head.flags & ACKNOWLEDGEMENT);
+            if !self.agreed && kind != (SETTINGS, 0) {
+                return false;
+            }
+            self.agreed = true;
+            match kind {
+                (PING, 0) => self.activity.ping(now),
+                (PING, _) => {}
+                // Whoever says something else as well may ping.
+                _ => self.activity.strikes.set(0),
             }
         }
         true

@@ -45,10 +45,11 @@ pub struct Head {
 }
 
 impl Head {
-    pub fn new(request: Parts, now: Instant) -> Self {
+    /// Of a request that came at `arrived`.
+    pub fn new(request: Parts, arrived: Instant) -> Self {
         let timeout = request.headers.get("grpc-timeout").and_then(|value| timeout(value.as_bytes()));
         // A timeout of centuries is none.
-        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| arrived.checked_add(timeout));
         Head { uri: request.uri, headers: request.headers, deadline }
     }
 

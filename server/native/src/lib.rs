@@ -8,6 +8,7 @@
 
 mod activity;
 mod admission;
+mod allowance;
 mod asking;
 mod auth;
 mod authority;
@@ -21,6 +22,7 @@ mod encoding;
 mod engine;
 mod field_count;
 mod form;
+mod frames;
 #[cfg(test)]
 mod framing;
 mod grants;

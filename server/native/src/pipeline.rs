@@ -13,6 +13,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep_until;
 
 use crate::admission::{Admission, Admitted, Full, RateLimits};
+use crate::allowance::Rounds;
 use crate::asking::{self, Asking};
 use crate::call::{Head, Peer};
 use crate::caught::caught_task;
@@ -41,6 +42,7 @@ pub const WAITED: &str = "the deadline passed while the request waited";
 pub struct Pipeline {
     pub shared: Arc<Shared>,
     pub installed: Installed,
+    pub rounds: Rc<Rounds>,
     admission: Rc<RefCell<Admission>>,
     rates: RefCell<RateLimits>,
 }
@@ -49,7 +51,7 @@ impl Pipeline {
     pub fn new(shared: Arc<Shared>, installed: Installed) -> Self {
         let Options { max_queue_rows, max_queue_bytes, .. } = shared.options;
         let admission = Admission::new(max_queue_rows, max_queue_bytes, shared.in_flight.clone());
-        Pipeline { shared, installed, admission: Rc::new(RefCell::new(admission)), rates: RefCell::default() }
+        Pipeline { shared, installed, rounds: Rounds::new(), admission: Rc::new(RefCell::new(admission)), rates: RefCell::default() }
     }
 
     /// Answer an inference, now or once a batch has computed it; or refuse it.

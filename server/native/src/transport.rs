@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::task::{Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::activity::{Activity, OpenCall, Watched};
+use crate::allowance::{Allowance, Limited};
 use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
 use crate::caught::{caught, caught_task};
 use crate::inference::{Inference, Reply};
@@ -169,16 +170,17 @@ async fn serve(
     mut phase: watch::Receiver<Phase>,
 ) {
     let activity = Activity::new(limits.min_ping_interval, Account::new(pipeline.shared.kept.clone()));
+    let allowance = Allowance::new(pipeline.rounds.clone(), limits.max_streams);
     let handshake = server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.max_streams)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(limits.max_metadata_bytes.max(LARGEST_HEADERS))
-        .handshake::<_, Bytes>(Watched::new(socket, activity.clone()));
+        .handshake::<_, Bytes>(Watched::new(Limited::new(socket, allowance.clone()), activity.clone()));
     let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
     let Some(pings) = connection.ping_pong() else { return };
-    let arrivals = Arrivals { peer: Arc::new(peer), pipeline, activity: activity.clone() };
+    let arrivals = Arrivals { peer: Arc::new(peer), pipeline, activity: activity.clone(), allowance: allowance.clone() };
     let mut age = Box::pin(after(limits.connection_age));
     let mut dead = Box::pin(dead(pings, activity.clone(), limits.keepalive_time, limits.keepalive_timeout));
     let mut idle = Box::pin(activity.idle(limits.connection_idle));
@@ -193,6 +195,12 @@ async fn serve(
             () = activity.too_many_pings(), if !sent_away => {
                 sent_away = true;
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
+            () = allowance.changed() => {
+                // If the client has not confirmed the last change yet, it is told with the next.
+                if connection.set_initial_window_size(STREAM_WINDOW).is_ok() {
+                    allowance.tells();
+                }
             }
             () = &mut dead => return,
             () = &mut idle, if !leaving => {
@@ -243,6 +251,7 @@ struct Arrivals {
     peer: Arc<Peer>,
     pipeline: Rc<Pipeline>,
     activity: Rc<Activity>,
+    allowance: Rc<Allowance>,
 }
 
 impl Arrivals {
@@ -266,7 +275,7 @@ impl Arrivals {
             return;
         }
         let (parts, body) = request.into_parts();
-        let head = Rc::new(Head::new(parts, Instant::now()));
+        let head = Rc::new(Head::new(parts, self.allowance.arrived()));
         let answers = Answers::new(respond);
         let options = &self.pipeline.shared.options;
         if head.size() > options.max_metadata_bytes {
@@ -287,7 +296,12 @@ impl Arrivals {
             }
             return;
         }
-        spawn_local(caught_task(call(self.pipeline.clone(), head, self.peer.clone(), messages, answers, open)));
+        let lasting = self.allowance.lasting();
+        let called = call(self.pipeline.clone(), head, self.peer.clone(), messages, answers, open);
+        spawn_local(caught_task(async move {
+            called.await;
+            drop(lasting);
+        }));
     }
 }
 
