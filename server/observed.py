@@ -83,7 +83,11 @@ def _size(tensor: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Observers:
-    """Who is told; None where nobody asked for it. Both are called on threads that serve, and must not wait."""
+    """Who is told; None where nobody asked for it. Both are called on threads that serve, and must not wait.
+
+    `share` of the requests is what `batch` needs to be told of, as `prediction_table.is_in_share` chooses them: it leaves out the others itself.
+    """
 
     batch: Callable[[LoggedBatch], None] | None = None
+    share: float = 1.0
     call: Callable[[Metadata, TracedCall], None] | None = None
