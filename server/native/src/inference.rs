@@ -73,6 +73,7 @@ pub struct Inference {
     /// What it holds of the bounds, once it waits.
     pub admitted: Option<Admitted>,
     timing: Timing,
+    begun_again: bool,
     reply: Option<Reply>,
 }
 
@@ -97,12 +98,22 @@ impl Inference {
             fitted: None,
             admitted: None,
             timing: Timing::default(),
+            begun_again: false,
             reply: Some(reply),
         })
     }
 
     pub fn refuse(mut self: Box<Self>, status: Status) {
         self.fail(status);
+    }
+
+    /// Forget what was found out about it, to be found out once more; false if that was done before.
+    pub fn begin_again(&mut self) -> bool {
+        if std::mem::replace(&mut self.begun_again, true) {
+            return false;
+        }
+        (self.request, self.choice, self.fitted) = (Request::default(), None, None);
+        true
     }
 
     /// Return once nobody waits for it any more.

@@ -178,15 +178,21 @@ impl Pipeline {
 
     /// Refuse an inference that could not be read, routed or fitted; Python says why.
     fn explain_to(self: &Rc<Self>, inference: Box<Inference>) {
-        let pipeline = self.clone();
-        spawn_local(async move {
-            let status = pipeline.explain(inference.data.clone()).await;
-            inference.refuse(status);
-        });
+        spawn_local(caught_task(self.clone().explain(inference)));
     }
 
-    async fn explain(&self, data: Bytes) -> Status {
-        self.shared.on_python(move |functions| functions.explain(&data)).await.unwrap_or_else(Status::defect)
+    async fn explain(self: Rc<Self>, mut inference: Box<Inference>) {
+        let (data, id) = (inference.data.clone(), inference.request.id.clone());
+        let explained = self.shared.on_python(move |functions| functions.explain(&data, &id)).await;
+        match explained.unwrap_or_else(|| Some(Status::defect())) {
+            Some(status) => inference.refuse(status),
+            // What is loaded has changed in between.
+            None if inference.begin_again() => self.infer(inference),
+            None => {
+                eprintln!("Rust refuses an inference that the reference takes");
+                inference.refuse(Status::defect());
+            }
+        }
     }
 
     /// Have Python answer a call that is no inference; nothing else waits for it.
