@@ -219,11 +219,17 @@ pub struct Framed(Bytes);
 
 impl Framed {
     /// The same message, counted as kept until it is sent, if there is room.
-    fn counted(self, open: &OpenCall) -> Result<Self, Status> {
+    pub fn counted(self, open: &OpenCall) -> Result<Self, Status> {
         if self.0.len() <= LARGE_ANSWER {
             return Ok(self);
         }
         Ok(Framed(open.keep(self.0.len()).ok_or_else(no_room)?.with(self.0)))
+    }
+}
+
+impl From<&[u8]> for Framed {
+    fn from(message: &[u8]) -> Self {
+        framed(|buffer| buffer.put_slice(message))
     }
 }
 
@@ -263,9 +269,8 @@ impl Answers {
     }
 
     /// Send a message, and wait until the caller has taken enough of what was sent before.
-    pub async fn send(&mut self, message: &[u8]) -> Result<(), Gone> {
-        let framed = framed(|buffer| buffer.put_slice(message));
-        send_all(self.begun()?, framed).await
+    pub async fn send(&mut self, message: Framed) -> Result<(), Gone> {
+        send_all(self.begun()?, message).await
     }
 
     /// End the call: with a message before, all went well.
@@ -275,20 +280,8 @@ impl Answers {
         self.begun()?.send_trailers(trailers).map_err(|_| Gone)
     }
 
-    /// Send a message of many, as `send` does, if there is room for it.
-    pub async fn send_counted(&mut self, message: &[u8], open: &OpenCall) -> Result<Result<(), Status>, Gone> {
-        match framed(|buffer| buffer.put_slice(message)).counted(open) {
-            Ok(message) => send_all(self.begun()?, message).await.map(Ok),
-            Err(status) => Ok(Err(status)),
-        }
-    }
-
-    /// Answer with the only message of the call. What the caller does not take at once is kept until it does, if there is room.
-    pub fn answer(mut self, message: Framed, open: &OpenCall) {
-        let message = match message.counted(open) {
-            Ok(message) => message,
-            Err(status) => return self.refuse(&status),
-        };
+    /// Answer with the only message of the call. What the caller does not take at once is kept until it does.
+    pub fn answer(mut self, message: Framed) {
         // Nobody to be told is no error.
         let _ = self.begun().and_then(|stream| stream.send_data(message.0, false).map_err(|_| Gone));
         let _ = self.finish();

@@ -314,8 +314,8 @@ impl Asked {
         let inference = |data| Inference::new(pipeline.clone(), head, peer, data, reply);
         match message {
             Ok(Some(message)) => pipeline.infer(inference(message)),
-            Ok(None) => inference(Bytes::new()).refuse(no_message()),
-            Err(Refused::With(status)) => inference(Bytes::new()).refuse(status),
+            Ok(None) => inference(Bytes::new()).refuse(&no_message()),
+            Err(Refused::With(status)) => inference(Bytes::new()).refuse(&status),
             Err(Refused::Gone) => inference(Bytes::new()).leave(),
         }
     }
@@ -333,7 +333,7 @@ async fn call(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages:
     }
     // Whoever is not there any more needs no answer.
     let _ = match head.path() {
-        MODEL_STREAM_INFER => streams::infer(pipeline, head, peer, messages, answers, &open).await,
+        MODEL_STREAM_INFER => streams::infer(pipeline, head, peer, messages, answers, Rc::new(open)).await,
         REFLECTION => streams::asked_of_python(pipeline, head, peer, messages, answers).await,
         _ => unary(pipeline, head, peer, messages, answers).await,
     };
@@ -385,7 +385,7 @@ async fn check_health(pipeline: &Rc<Pipeline>, head: &Head, peer: Arc<Peer>, mes
 async fn answer(mut answers: Answers, found: Result<Bytes, Status>) -> Result<(), Gone> {
     match found {
         Ok(found) => {
-            answers.send(&found).await?;
+            answers.send(found[..].into()).await?;
             answers.finish()
         }
         Err(status) => {
