@@ -16,6 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, Uri};
 
 use crate::activity::{Activity, OpenCall};
+use crate::caught::caught;
 use crate::kept::Kept;
 use crate::status::{self, Status};
 
@@ -296,9 +297,13 @@ impl Answers {
 
     /// End the call with a status.
     pub fn refuse(mut self, status: &Status) {
+        self.end(status);
+    }
+
+    fn end(&mut self, status: &Status) {
         let trailers = trailers(status);
         // Nobody to be told is no error.
-        if let Some(mut stream) = self.stream {
+        if let Some(stream) = &mut self.stream {
             let _ = stream.send_trailers(trailers);
         } else {
             let mut response = head();
@@ -308,6 +313,16 @@ impl Answers {
             }
             response.headers_mut().extend(trailers);
             let _ = self.respond.send_response(response, true);
+        }
+    }
+}
+
+impl Drop for Answers {
+    /// A call that a defect of ours has left without an end is INTERNAL.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The same defect may end this as well, and a panic may not leave a drop while another is under way.
+            caught(|| self.end(&Status::defect()));
         }
     }
 }

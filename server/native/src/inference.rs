@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::activity::OpenCall;
 use crate::admission::Admitted;
 use crate::call::{Answers, Framed, Head, Peer, framed};
+use crate::caught::caught;
 use crate::form::Fitted;
 use crate::jobs::{Lost, Outcome, Part, Waiter};
 use crate::observers::Traced;
@@ -224,7 +225,8 @@ impl Timing {
 impl Drop for Inference {
     fn drop(&mut self) {
         if self.reply.is_some() {
-            self.fail(&Status::defect());
+            // The same defect may end this as well, and a panic may not leave a drop while another is under way.
+            caught(|| self.fail(&Status::defect()));
         }
     }
 }

@@ -88,6 +88,8 @@ impl Pipeline {
             return self.explain_to(inference);
         };
         inference.request = request;
+        #[cfg(test)]
+        crate::server::panics::provoke(&inference.request.id);
         if inference.request.id.is_empty() {
             inference.request.id = self.shared.new_id();
         }

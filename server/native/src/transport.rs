@@ -98,7 +98,9 @@ async fn obey(pipeline: Rc<Pipeline>, limits: Rc<Limits>, mut orders: UnboundedR
                     spawn_local(accept(listener, pipeline.clone(), limits.clone(), phase.clone()));
                 }
                 Some(Order::Install { versions, models, done }) => {
-                    let installed = pipeline.installed.install(versions, models, &pipeline.shared.counters);
+                    // A defect leaves what was installed before.
+                    let installed = caught(|| pipeline.installed.install(versions, models, &pipeline.shared.counters));
+                    let installed = installed.unwrap_or_else(|| Err("what is loaded could not be installed".into()));
                     // Whoever asked may have given up.
                     let _ = done.send(installed);
                 }
@@ -327,6 +329,8 @@ fn no_message() -> Status {
 
 /// A call that is no single inference.
 async fn call(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages: Messages, answers: Answers, open: OpenCall) {
+    #[cfg(test)]
+    crate::server::panics::provoke(head.path().as_bytes());
     let is_stream = matches!(head.path(), MODEL_STREAM_INFER | REFLECTION);
     if is_stream && let Err(status) = pipeline.may_begin(&head, &peer).await {
         return answers.refuse(&status);
