@@ -21,6 +21,7 @@ mod encoding;
 mod engine;
 mod field_count;
 mod form;
+mod frames;
 #[cfg(test)]
 mod framing;
 mod grants;
@@ -52,6 +53,7 @@ mod tensors;
 mod tls;
 mod transport;
 mod turns;
+mod watched;
 mod wire;
 
 #[cfg(not(any(miri, sanitized)))]

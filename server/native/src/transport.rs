@@ -16,17 +16,18 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::activity::{Activity, OpenCall, Watched};
+use crate::activity::{Activity, OpenCall};
 use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
 use crate::caught::{caught, caught_task};
 use crate::inference::{Inference, Reply};
 use crate::installed::{Installed, ServedModel, Version};
 use crate::kept::Account;
-use crate::listening::{Bound, Connection};
+use crate::listening::{Bound, Connection, UNIX};
 use crate::pipeline::{LATE, Pipeline, expired, passed};
 use crate::shared::Shared;
 use crate::status::{self, Status};
 use crate::streams;
+use crate::watched::Watched;
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 pub const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
@@ -98,11 +99,9 @@ async fn obey(pipeline: Rc<Pipeline>, limits: Rc<Limits>, mut orders: UnboundedR
                     spawn_local(accept(listener, pipeline.clone(), limits.clone(), phase.clone()));
                 }
                 Some(Order::Install { versions, models, done }) => {
-                    // A defect leaves what was installed before.
-                    let installed = caught(|| pipeline.installed.install(versions, models, &pipeline.shared.counters));
-                    let installed = installed.unwrap_or_else(|| Err("what is loaded could not be installed".into()));
-                    // Whoever asked may have given up.
-                    let _ = done.send(installed);
+                    let install = || pipeline.installed.install(versions, models, &pipeline.shared.counters);
+                    // A defect leaves what was installed before. Whoever asked may have given up.
+                    let _ = done.send(caught(install).unwrap_or_else(|| Err("what is loaded could not be installed".into())));
                 }
                 None => return,
             },
@@ -177,7 +176,7 @@ async fn serve(
         .max_concurrent_streams(limits.max_streams)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(limits.max_metadata_bytes.max(LARGEST_HEADERS))
-        .handshake::<_, Bytes>(Watched::new(socket, activity.clone()));
+        .handshake::<_, Bytes>(Watched::new(socket, activity.clone(), peer.address.starts_with(UNIX)));
     let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
     let Some(pings) = connection.ping_pong() else { return };
     let arrivals = Arrivals { peer: Arc::new(peer), pipeline, activity: activity.clone() };

@@ -1,0 +1,178 @@
+//! The bytes of a connection as they come and go: `h2` answers pings by itself and says nothing of them, and takes no `:authority` that is
+//! none, so its frames are looked at on their way.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::activity::Activity;
+use crate::authority::Authorities;
+use crate::frames::{Frames, Head, PING, PREFACE, Part, SETTINGS};
+
+const ACKNOWLEDGEMENT: u8 = 1;
+/// An answer to a ping has 17 bytes.
+const SMALL_WRITE: usize = 64;
+
+/// A socket whose frames are looked at.
+pub struct Watched<S> {
+    socket: S,
+    activity: Rc<Activity>,
+    received: Frames,
+    agreed: bool,
+    authorities: Option<Authorities>,
+}
+
+impl<S> Watched<S> {
+    /// `is_local` if it is a Unix socket, whose clients may say what is no authority.
+    pub fn new(socket: S, activity: Rc<Activity>, is_local: bool) -> Self {
+        let authorities = is_local.then(Authorities::default);
+        Watched { socket, activity, received: Frames::after(PREFACE), agreed: false, authorities }
+    }
+
+    /// Look at what came; false if that is nothing to go on with.
+    fn receive(&mut self, mut data: &mut [u8]) -> bool {
+        let now = Instant::now();
+        self.activity.hears(now);
+        while !data.is_empty() {
+            let (taken, part) = self.received.next(data);
+            let (these, rest) = data.split_at_mut(taken);
+            match part {
+                Part::Head(head) if !self.begin(head, now) => return false,
+                Part::Payload => {
+                    if let Some(authorities) = &mut self.authorities {
+                        authorities.mend(these);
+                    }
+                }
+                Part::Head(_) | Part::Begun => {}
+            }
+            data = rest;
+        }
+        true
+    }
+
+    /// False if the first frame is not the client's settings (section 3.4), which `h2` does not ask for.
+    fn begin(&mut self, head: Head, now: Instant) -> bool {
+        let kind = (head.kind, head.flags & ACKNOWLEDGEMENT);
+        if !self.agreed && kind != (SETTINGS, 0) {
+            return false;
+        }
+        self.agreed = true;
+        match kind {
+            (PING, 0) => self.activity.pinged(now),
+            (PING, _) => {}
+            // Whoever says something else as well may ping.
+            _ => self.activity.talks(),
+        }
+        if let Some(authorities) = &mut self.authorities {
+            authorities.begin(head);
+        }
+        true
+    }
+
+    fn send(&self, bytes: usize) {
+        if bytes > SMALL_WRITE {
+            self.activity.talks();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if let Poll::Ready(Ok(())) = read
+            && !self.receive(&mut buffer.filled_mut()[before..])
+        {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.send(data.len());
+        Pin::new(&mut self.socket).poll_write(context, data)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.send(parts.iter().map(|part| part.len()).sum());
+        Pin::new(&mut self.socket).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::frames::{DATA, HEADERS, frame};
+    use crate::kept::{Account, Store};
+
+    /// One, as many as may come too soon, and one more.
+    const PINGS: usize = 4;
+
+    fn activity() -> Rc<Activity> {
+        Activity::new(Duration::from_secs(10), Account::new(Store::new(0)))
+    }
+
+    fn greeted(activity: &Rc<Activity>) -> Watched<()> {
+        let mut watched = Watched::new((), activity.clone(), false);
+        assert!(watched.receive(&mut [vec![b'x'; PREFACE], frame(SETTINGS, 0, b"")].concat()));
+        watched
+    }
+
+    fn is_sent_away(activity: &Activity) -> bool {
+        pin!(activity.too_many_pings()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_connection_begins_with_settings() {
+        for (kind, flags, fine) in [(SETTINGS, 0, true), (SETTINGS, ACKNOWLEDGEMENT, false), (PING, 0, false), (HEADERS, 4, false)] {
+            let mut watched = Watched::new((), activity(), false);
+            assert!(watched.receive(&mut [b'x'; PREFACE]));
+            assert_eq!(watched.receive(&mut frame(kind, flags, b"")), fine, "{kind}");
+        }
+    }
+
+    #[test]
+    fn pings_alone_are_too_many() {
+        let activity = activity();
+        let mut watched = greeted(&activity);
+        for _ in 0..PINGS {
+            assert!(!is_sent_away(&activity) && watched.receive(&mut frame(PING, 0, b"12345678")));
+            watched.receive(&mut frame(PING, ACKNOWLEDGEMENT, b"12345678"));
+        }
+        assert!(is_sent_away(&activity));
+    }
+
+    #[test]
+    fn pings_between_other_frames_are_no_strikes() {
+        let activity = activity();
+        let mut watched = greeted(&activity);
+        for _ in 0..PINGS {
+            watched.receive(&mut frame(PING, 0, b"12345678"));
+            watched.receive(&mut frame(DATA, 0, b"data"));
+        }
+        assert!(!is_sent_away(&activity));
+    }
+}
