@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 
 use crate::kept::{Account, Kept};
 
-/// Pings that may come too soon, without anything else between them. The same as gRPC's C core.
+/// Pings that may come too soon after another, with no part of an answer between them. The same as gRPC's C core.
 const MOST_STRIKES: u32 = 2;
 
 /// Shared by the connection and its calls, on one thread.
@@ -84,9 +84,10 @@ impl Activity {
         self.last_read.set(now);
     }
 
-    /// Something else than pings came, or was sent: whoever gets it may well ask how long that took.
-    pub fn talks(&self) {
+    /// Some of an answer is sent: whoever gets it may well ask how long that took.
+    pub fn answers(&self) {
         self.strikes.set(0);
+        self.last_ping.set(None);
     }
 
     /// A ping came.

@@ -1,7 +1,6 @@
 //! Where the frames of a connection begin and end ("HTTP/2", RFC 9113, section 4.1), however its bytes are cut. What is in them is not known
 //! here.
 
-#[cfg(test)]
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const SETTINGS: u8 = 4;

@@ -4,24 +4,23 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::activity::Activity;
 use crate::authority::Authorities;
-use crate::frames::{Frames, Head, PING, PREFACE, Part, SETTINGS};
+use crate::frames::{DATA, Frames, HEADERS, Head, PING, PREFACE, Part, SETTINGS};
 
 const ACKNOWLEDGEMENT: u8 = 1;
-/// An answer to a ping has 17 bytes.
-const SMALL_WRITE: usize = 64;
 
 /// A socket whose frames are looked at.
 pub struct Watched<S> {
     socket: S,
     activity: Rc<Activity>,
     received: Frames,
+    sent: Frames,
     agreed: bool,
     authorities: Option<Authorities>,
 }
@@ -30,7 +29,7 @@ impl<S> Watched<S> {
     /// `is_local` if it is a Unix socket, whose clients may say what is no authority.
     pub fn new(socket: S, activity: Rc<Activity>, is_local: bool) -> Self {
         let authorities = is_local.then(Authorities::default);
-        Watched { socket, activity, received: Frames::after(PREFACE), agreed: false, authorities }
+        Watched { socket, activity, received: Frames::after(PREFACE), sent: Frames::default(), agreed: false, authorities }
     }
 
     /// Look at what came; false if that is nothing to go on with.
@@ -61,11 +60,8 @@ impl<S> Watched<S> {
             return false;
         }
         self.agreed = true;
-        match kind {
-            (PING, 0) => self.activity.pinged(now),
-            (PING, _) => {}
-            // Whoever says something else as well may ping.
-            _ => self.activity.talks(),
+        if kind == (PING, 0) {
+            self.activity.pinged(now);
         }
         if let Some(authorities) = &mut self.authorities {
             authorities.begin(head);
@@ -73,9 +69,14 @@ impl<S> Watched<S> {
         true
     }
 
-    fn send(&self, bytes: usize) {
-        if bytes > SMALL_WRITE {
-            self.activity.talks();
+    /// Look at what was sent.
+    fn send(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let (taken, part) = self.sent.next(data);
+            data = &data[taken..];
+            if let Part::Head(Head { kind: DATA | HEADERS, .. }) = part {
+                self.activity.answers();
+            }
         }
     }
 }
@@ -95,13 +96,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.send(data.len());
-        Pin::new(&mut self.socket).poll_write(context, data)
+        let written = ready!(Pin::new(&mut self.socket).poll_write(context, data))?;
+        self.send(&data[..written]);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.send(parts.iter().map(|part| part.len()).sum());
-        Pin::new(&mut self.socket).poll_write_vectored(context, parts)
+        let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(context, parts))?;
+        let mut left = written;
+        for part in parts {
+            let these = left.min(part.len());
+            self.send(&part[..these]);
+            left -= these;
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -125,7 +133,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::frames::{DATA, HEADERS, frame};
+    use crate::frames::{CONTINUATION, frame};
     use crate::kept::{Account, Store};
 
     /// One, as many as may come too soon, and one more.
@@ -155,24 +163,28 @@ mod tests {
     }
 
     #[test]
-    fn pings_alone_are_too_many() {
-        let activity = activity();
-        let mut watched = greeted(&activity);
-        for _ in 0..PINGS {
-            assert!(!is_sent_away(&activity) && watched.receive(&mut frame(PING, 0, b"12345678")));
-            watched.receive(&mut frame(PING, ACKNOWLEDGEMENT, b"12345678"));
+    fn pings_are_counted_whatever_comes_between_them() {
+        for (kind, flags) in [(DATA, 0), (HEADERS, 4), (SETTINGS, 0), (PING, ACKNOWLEDGEMENT), (CONTINUATION, 4), (8, 0)] {
+            let activity = activity();
+            let mut watched = greeted(&activity);
+            for _ in 0..PINGS {
+                assert!(!is_sent_away(&activity) && watched.receive(&mut frame(PING, 0, b"12345678")));
+                watched.receive(&mut frame(kind, flags, b"12345678"));
+            }
+            assert!(is_sent_away(&activity), "{kind}");
         }
-        assert!(is_sent_away(&activity));
     }
 
     #[test]
-    fn pings_between_other_frames_are_no_strikes() {
-        let activity = activity();
-        let mut watched = greeted(&activity);
-        for _ in 0..PINGS {
-            watched.receive(&mut frame(PING, 0, b"12345678"));
-            watched.receive(&mut frame(DATA, 0, b"data"));
+    fn only_parts_of_answers_allow_for_more_pings() {
+        for (kind, may_ping) in [(DATA, true), (HEADERS, true), (SETTINGS, false), (PING, false), (8, false)] {
+            let activity = activity();
+            let mut watched = greeted(&activity);
+            for _ in 0..PINGS {
+                watched.receive(&mut frame(PING, 0, b"12345678"));
+                frame(kind, 0, &[0; 100]).chunks(4).for_each(|part| watched.send(part));
+            }
+            assert_eq!(is_sent_away(&activity), !may_ping, "{kind}");
         }
-        assert!(!is_sent_away(&activity));
     }
 }
