@@ -180,5 +180,9 @@ fn a_defect_ends_the_request_it_is_about() {
     let counted = |code: &str, number| ("stable".into(), code.into(), number);
     assert_eq!(requests, [counted("INTERNAL", 3), counted("OK", 18)]);
     assert_eq!(counts.unrouted, [("INTERNAL".into(), 2)].into());
-    Python::attach(|py| server.stop(py));
+    Python::attach(|py| {
+        server.stop(py);
+        // Here, as what it holds of Python is given back at once.
+        drop(server);
+    });
 }
