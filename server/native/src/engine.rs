@@ -97,13 +97,13 @@ impl Engine {
             if py.detach(|| report.send(computed)).is_err() {
                 return;
             }
+            // Its callers have their answers: a defect from here on must not end the thread.
             if let (Some(drift), Some(outputs)) = (&self.drift, outputs) {
                 let requests = work.told.iter().map(|one| (one.arm, one.rows));
-                // Its callers have their answers: a defect here must not end the thread.
                 py.detach(|| caught(|| drift.count(&work.inputs, &work.computed, &outputs, requests)));
             }
             if succeeded {
-                self.tell(py, &work.told);
+                caught(|| self.tell(py, &work.told));
             }
         }
     }
@@ -116,7 +116,6 @@ impl Engine {
             (String::from_utf8_lossy(&one.id), one.arm.name(), seconds, one.rows, one.start)
         });
         if let Err(error) = tell.call1(py, (requests.collect::<Vec<_>>(),)) {
-            // The callers have their answers; what counts them must not end the thread.
             error.print(py);
         }
     }
