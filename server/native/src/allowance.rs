@@ -16,8 +16,9 @@ use crate::frames::Frames;
 
 /// How long a request may wait to be read before its connection is allowed less.
 const MOST_WAIT: Duration = Duration::from_millis(4);
-/// The fewest calls at once that a connection is held to.
-const FEWEST: u32 = 4;
+/// The fewest calls at once that the connections in use are held to together, enough to fill a batch while another runs, and each of them.
+const FEWEST: u32 = 256;
+const FEWEST_EACH: u32 = 4;
 /// What is allowed changes no sooner than after this time, in which the last change has shown its effect.
 const INTERVAL: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_millis(1);
@@ -26,19 +27,32 @@ const BEAT: Duration = Duration::from_millis(1);
 pub struct Rounds {
     last: Cell<Instant>,
     before: Cell<Instant>,
-    has_read: Cell<bool>,
+    number: Cell<u64>,
+    /// Connections that something came on in this round, and in the last.
+    heard: Cell<u32>,
+    heard_before: Cell<u32>,
     beats: Cell<bool>,
 }
 
 impl Rounds {
     pub fn new() -> Rc<Self> {
         let now = Instant::now();
-        Rc::new(Rounds { last: Cell::new(now), before: Cell::new(now), has_read: Cell::new(false), beats: Cell::new(false) })
+        Rc::new(Rounds {
+            last: Cell::new(now),
+            before: Cell::new(now),
+            number: Cell::new(1),
+            heard: Cell::new(0),
+            heard_before: Cell::new(0),
+            beats: Cell::new(false),
+        })
     }
 
-    /// The earliest time at which what is read now, at `now`, may have come, whichever connection it is on.
-    fn earliest(self: &Rc<Self>, now: Instant) -> Instant {
-        self.has_read.set(true);
+    /// The earliest time at which what is read now, at `now`, may have come, whichever connection it is on; `round` is when its connection
+    /// was heard last.
+    fn earliest(self: &Rc<Self>, now: Instant, round: &Cell<u64>) -> Instant {
+        if round.replace(self.number.get()) != self.number.get() {
+            self.heard.set(self.heard.get() + 1);
+        }
         if !self.beats.replace(true) {
             self.last.set(now);
             self.before.set(now);
@@ -49,11 +63,18 @@ impl Rounds {
 
     /// A task among the others has its turn once all that were ready before it had theirs.
     async fn beat(self: Rc<Self>) {
-        while self.has_read.replace(false) {
+        while self.heard.get() > 0 {
+            self.heard_before.set(self.heard.replace(0));
+            self.number.set(self.number.get() + 1);
             sleep(BEAT).await;
             self.before.set(self.last.replace(Instant::now()));
         }
         self.beats.set(false);
+    }
+
+    /// The fewest calls at once that each connection in use is held to.
+    fn fewest(&self) -> u32 {
+        (FEWEST / self.heard.get().max(self.heard_before.get()).max(1)).max(FEWEST_EACH)
     }
 }
 
@@ -64,6 +85,7 @@ pub struct Allowance {
     allowed: Cell<u32>,
     /// Calls that are no single inference: they may last, and leave the others what is allowed.
     lasting: Cell<u32>,
+    round: Cell<u64>,
     drained: Cell<Instant>,
     arrived: Cell<Instant>,
     longest: Cell<Duration>,
@@ -83,6 +105,7 @@ impl Allowance {
             most,
             allowed: Cell::new(most),
             lasting: Cell::new(0),
+            round: Cell::new(0),
             drained: Cell::new(now),
             arrived: Cell::new(now),
             longest: Cell::new(Duration::ZERO),
@@ -139,14 +162,14 @@ impl Allowance {
     /// Something came.
     pub fn reads(&self) {
         let now = Instant::now();
-        let arrived = self.rounds.earliest(now).max(self.drained.get());
+        let arrived = self.rounds.earliest(now, &self.round).max(self.drained.get());
         self.arrived.set(arrived);
         let waited = now.saturating_duration_since(arrived);
         self.longest.set(self.longest.get().max(waited));
         if now >= self.due.get() {
             let longest = self.longest.replace(Duration::ZERO);
             self.due.set(now + INTERVAL.max(2 * longest));
-            self.allowed.set(adapted(self.allowed.get(), longest).min(self.most));
+            self.allowed.set(adapted(self.allowed.get(), longest).max(self.rounds.fewest()).min(self.most));
             if self.calls() != self.told.get() {
                 self.changed.notify_one();
             }
@@ -165,7 +188,7 @@ impl Drop for Lasting {
 /// What is allowed once requests have waited so long with `allowed` at once.
 fn adapted(allowed: u32, waited: Duration) -> u32 {
     if waited > MOST_WAIT {
-        ((f64::from(allowed) * MOST_WAIT.as_secs_f64() / waited.as_secs_f64()) as u32).max(FEWEST)
+        (f64::from(allowed) * MOST_WAIT.as_secs_f64() / waited.as_secs_f64()) as u32
     } else if waited < MOST_WAIT / 2 {
         allowed.saturating_mul(2)
     } else {
@@ -227,16 +250,28 @@ mod tests {
         assert_eq!(adapted(256, MOST_WAIT * 8), 32);
         assert_eq!(adapted(32, MOST_WAIT), 32);
         assert_eq!(adapted(32, MOST_WAIT / 3), 64);
-        assert_eq!(adapted(32, MOST_WAIT * 1000), FEWEST);
     }
 
     #[test]
     fn calls_that_last_take_nothing_of_what_is_allowed() {
         let allowance = Allowance::new(Rounds::new(), 100);
-        allowance.allowed.set(FEWEST);
+        allowance.allowed.set(FEWEST_EACH);
         let lasting: Vec<Lasting> = (0..50).map(|_| allowance.lasting()).collect();
-        assert_eq!(allowance.calls(), FEWEST + 50);
+        assert_eq!(allowance.calls(), FEWEST_EACH + 50);
         drop(lasting);
-        assert_eq!(allowance.calls(), FEWEST);
+        assert_eq!(allowance.calls(), FEWEST_EACH);
+    }
+
+    #[test]
+    fn few_connections_are_left_enough_to_keep_the_engine_busy_together() {
+        let rounds = Rounds::new();
+        rounds.beats.set(true);
+        let allowances: Vec<Rc<Allowance>> = (0..8).map(|_| Allowance::new(rounds.clone(), 1000)).collect();
+        for allowance in allowances.iter().cycle().take(20) {
+            allowance.reads();
+        }
+        assert_eq!(rounds.fewest(), FEWEST / 8);
+        rounds.heard.set(1000);
+        assert_eq!(rounds.fewest(), FEWEST_EACH);
     }
 }
