@@ -82,7 +82,7 @@ $(UV): requirements/uv.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@ .venv/.demo
 
-.venv/.native: $(UV) requirements/native.txt server/native/Cargo.toml server/native/pyproject.toml server/native/tidegate_native.pyi $(wildcard server/native/src/*.rs)
+.venv/.native: $(UV) requirements/native.txt server/native/Cargo.toml server/native/pyproject.toml server/native/tidegate_native.pyi $(wildcard server/native/src/*.rs server/native/src/*/*.rs)
 	@echo "building the native transport ..."
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/native.txt
 	@rm -rf .venv/.wheels

@@ -3,9 +3,11 @@
 Each runs on a thread that may wait for the interpreter, never on the one that serves. Refusals go back as values.
 """
 
+import contextlib
 import ssl
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import grpc
@@ -39,7 +41,7 @@ class _Caller(NamedTuple):
 
 
 class Functions:
-    """`table` is what is served now."""
+    """Refusals are explained by the table that Rust routes by."""
 
     def __init__(self, calls: Mapping[str, Call], security: Security, observers: Observers) -> None:
         # Health is answered by Rust; only what it cannot make sense of comes here, to be refused.
@@ -47,7 +49,15 @@ class Functions:
         self._calls = {**calls, f"/{HEALTH}/Check": health, f"/{HEALTH}/Watch": health, reflection.PATH: reflection.answering()}
         self._guard = Guard(security)
         self._observers = observers
-        self.table = RoutingTable()
+        self._table = RoutingTable()
+        self._installing = threading.Lock()
+
+    @contextlib.contextmanager
+    def installing(self, table: RoutingTable) -> Iterator[None]:
+        """`table` is what is served at the end of the block, in which Rust is told; until then nothing is explained."""
+        with self._installing:
+            yield
+            self._table = table
 
     def call(self, path: str, message: bytes, metadata: Metadata, peer: str, names: Sequence[str]) -> bytes | Refusal:
         """Answer a call that is no inference."""
@@ -62,15 +72,20 @@ class Functions:
                 return reflection.refusal(_refusal(error)[0], str(error))
             return _refusal(error)
 
-    def explain(self, message: bytes) -> Refusal:
-        """Why the reference refuses an inference that Rust cannot read, route or fit."""
+    def explain(self, message: bytes, name: str) -> Refusal | None:
+        """Why the reference refuses an inference that Rust could not read, route or fit; None if, by now, it does not.
+
+        `name` is its id, which Rust gives to one that has none; it is empty if that was not read.
+        """
+        with self._installing:
+            table = self._table
         try:
             request = tensors.decode(message)
-            version = router.pick(self.table, request.model, request.label, request.parameters.routing_key or request.id).version
+            version = router.pick(table, request.model, request.label, request.parameters.routing_key or name).version
             Form(version.model, version.number, version.signature, batchable=version.batchable).rows(request)
         except RequestError as error:
             return _refusal(error)
-        raise ValueError("the native decoder refuses what the reference takes")
+        return None
 
     def authenticate(self, metadata: Metadata, peer: str, names: Sequence[str]) -> Holder | Refusal:
         """Who sends an inference, and what Rust may know of him from now on."""

@@ -145,7 +145,7 @@ class Server:
         settings: _Settings,
         *,
         call: Callable[[str, bytes, _Metadata, str, Sequence[str]], bytes | _Refusal],
-        explain: Callable[[bytes], _Refusal],
+        explain: Callable[[bytes, str], _Refusal | None],
         authenticate: Callable[[_Metadata, str, Sequence[str]], _Holder | _Refusal],
         permit: Callable[[str, _Metadata, str, Sequence[str]], _Refusal | None],
         admit: Callable[[str, _Metadata, str, Sequence[str]], _Refusal | None],

@@ -111,9 +111,9 @@ class NativeTransport:
         before = self._loaded
         loaded = {(version.model, version.number, version.digest): version for version in table.loaded}
         self._loaded = {key: before[key] if key in before else self._version(version) for key, version in loaded.items()}
-        self._functions.table = table
         models = [_model(name, served) for name, served in table.models.items()]
-        self._server.install(list(self._loaded.values()), models, table.complete)
+        with self._functions.installing(table):
+            self._server.install(list(self._loaded.values()), models, table.complete)
         for key in {(model, number) for model, number, _ in before} - {version.key for version in table.loaded}:
             self._drift.end(key)
 

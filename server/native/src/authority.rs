@@ -4,11 +4,8 @@
 //! none of RFC 3986 (hyperium/h2#487). Each such byte becomes a `-` where it stands: lengths, and so the tables of HPACK, stay as they were.
 //! Values in Huffman's code pass unread: those clients write none.
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const FRAME_HEAD: usize = 9;
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
+use crate::frames::{CONTINUATION, HEADERS, Head};
+
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 32;
 const PRIORITY_BYTES: usize = 5;
@@ -17,33 +14,24 @@ const AUTHORITY: u8 = 1;
 const NAME: &[u8] = b":authority";
 const MORE: u8 = 0x80;
 
-/// Reads what one client sends, however it is cut.
+/// Reads the header blocks of one client.
 #[derive(Default)]
 pub struct Authorities {
+    head: Head,
     at: Place,
-    head: [u8; FRAME_HEAD],
     field: Field,
 }
 
+/// Where in a frame the next byte is.
+#[derive(Clone, Copy, Default)]
 enum Place {
-    Preface(usize),
-    Head(usize),
-    /// The length of the padding is next; then so many bytes of the frame.
-    Padding(usize),
-    /// So many bytes to pass over, then so many of a header block, then padding.
-    Block {
-        skip: usize,
-        block: usize,
-        padding: usize,
-    },
-    /// No HTTP/2 in the clear: not ours to read.
-    Foreign,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Place::Preface(0)
-    }
+    /// The length of the padding is next.
+    Padding,
+    /// So many bytes to pass over, then so many of a header block.
+    Block { skip: usize, block: usize },
+    /// In nothing that matters.
+    #[default]
+    Elsewhere,
 }
 
 /// What the next byte of a header block is.
@@ -82,87 +70,53 @@ enum Part {
 }
 
 impl Authorities {
-    /// Look at, and mend, the bytes that come next.
+    /// A frame begins.
+    pub fn begin(&mut self, head: Head) {
+        self.head = head;
+        if head.kind == HEADERS {
+            self.field = Field::Start;
+        }
+        self.at = match head.kind {
+            HEADERS if head.flags & PADDED != 0 => Place::Padding,
+            HEADERS => self.block(head.length, 0),
+            CONTINUATION => Place::Block { skip: 0, block: head.length },
+            _ => Place::Elsewhere,
+        };
+    }
+
+    /// Look at, and mend, the bytes that come next of what is in the frame.
     pub fn mend(&mut self, mut data: &mut [u8]) {
         while !data.is_empty() {
             let taken = match self.at {
-                Place::Foreign => return,
-                Place::Preface(seen) => self.preface(seen, data),
-                Place::Head(filled) => self.head(filled, data),
-                Place::Padding(left) => self.padding(left, data[0]),
-                Place::Block { skip, block, padding } => self.block(skip, block, padding, data),
+                Place::Elsewhere => return,
+                Place::Padding => {
+                    self.at = self.block(self.head.length - 1, usize::from(data[0]));
+                    1
+                }
+                Place::Block { skip: 0, block: 0 } => {
+                    self.at = Place::Elsewhere;
+                    return;
+                }
+                Place::Block { skip: 0, block } => {
+                    let taken = block.min(data.len());
+                    data[..taken].iter_mut().for_each(|byte| self.field = self.field.next(byte));
+                    self.at = Place::Block { skip: 0, block: block - taken };
+                    taken
+                }
+                Place::Block { skip, block } => {
+                    let taken = skip.min(data.len());
+                    self.at = Place::Block { skip: skip - taken, block };
+                    taken
+                }
             };
             data = &mut data[taken..];
         }
     }
 
-    fn preface(&mut self, seen: usize, data: &[u8]) -> usize {
-        let taken = data.len().min(PREFACE.len() - seen);
-        self.at = match seen + taken {
-            _ if data[..taken] != PREFACE[seen..seen + taken] => Place::Foreign,
-            seen if seen == PREFACE.len() => Place::Head(0),
-            seen => Place::Preface(seen),
-        };
-        taken
-    }
-
-    fn head(&mut self, filled: usize, data: &[u8]) -> usize {
-        let taken = data.len().min(FRAME_HEAD - filled);
-        self.head[filled..filled + taken].copy_from_slice(&data[..taken]);
-        self.at = Place::Head(filled + taken);
-        if filled + taken == FRAME_HEAD {
-            let length = usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2]);
-            match self.head[3] {
-                HEADERS if self.head[4] & PADDED != 0 && length > 0 => self.at = Place::Padding(length),
-                HEADERS => self.begin(self.priority(), length, 0),
-                CONTINUATION => self.begin(0, length, 0),
-                _ => self.begin(length, length, 0),
-            }
-        }
-        taken
-    }
-
-    fn padding(&mut self, left: usize, padding: u8) -> usize {
-        self.begin(self.priority(), left - 1, usize::from(padding));
-        1
-    }
-
-    fn priority(&self) -> usize {
-        if self.head[4] & PRIORITY == 0 { 0 } else { PRIORITY_BYTES }
-    }
-
-    /// The rest of a frame: `left` bytes, of which the first `skip` and the last `padding` are of no header block.
-    fn begin(&mut self, skip: usize, left: usize, padding: usize) {
-        let skip = skip.min(left);
-        let padding = padding.min(left - skip);
-        self.at = Place::Block { skip, block: left - skip - padding, padding };
-        self.end_if_over();
-    }
-
-    fn block(&mut self, skip: usize, block: usize, padding: usize, data: &mut [u8]) -> usize {
-        let (taken, rest) = if skip > 0 {
-            let taken = skip.min(data.len());
-            (taken, Place::Block { skip: skip - taken, block, padding })
-        } else if block > 0 {
-            let taken = block.min(data.len());
-            data[..taken].iter_mut().for_each(|byte| self.field = self.field.next(byte));
-            (taken, Place::Block { skip, block: block - taken, padding })
-        } else {
-            let taken = padding.min(data.len());
-            (taken, Place::Block { skip, block, padding: padding - taken })
-        };
-        self.at = rest;
-        self.end_if_over();
-        taken
-    }
-
-    fn end_if_over(&mut self) {
-        if matches!(self.at, Place::Block { skip: 0, block: 0, padding: 0 }) {
-            self.at = Place::Head(0);
-            if self.head[4] & END_HEADERS != 0 && matches!(self.head[3], HEADERS | CONTINUATION) {
-                self.field = Field::Start;
-            }
-        }
+    /// What is left of a HEADERS frame: `left` bytes, the last `padding` of which are of no header block.
+    fn block(&self, left: usize, padding: usize) -> Place {
+        let skip = if self.head.flags & PRIORITY == 0 { 0 } else { PRIORITY_BYTES.min(left) };
+        Place::Block { skip, block: (left - skip).saturating_sub(padding) }
     }
 }
 
@@ -228,10 +182,21 @@ impl Field {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frames::{DATA, Frames, PREFACE, Part, SETTINGS, frame};
 
-    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    const END_HEADERS: u8 = 4;
+
+    fn mend(frames: &mut Frames, authorities: &mut Authorities, mut data: &mut [u8]) {
+        while !data.is_empty() {
+            let (taken, part) = frames.next(data);
+            let (these, rest) = data.split_at_mut(taken);
+            match part {
+                Part::Head(head) => authorities.begin(head),
+                Part::Begun => {}
+                Part::Payload => authorities.mend(these),
+            }
+            data = rest;
+        }
     }
 
     fn text(value: &[u8]) -> Vec<u8> {
@@ -247,34 +212,26 @@ mod tests {
         let block = [&[0x3f, 0xe1, 0x1f, 0x83][..], &path, &named, &long, &[0x41], &text(authority), &[0x86], &path, &spelt].concat();
         let padded = [&[3][..], &[0; 5], &block, &[0; 3]].concat();
         let frames = [
-            frame(4, 0, &[0, 3, 0, 0, 0, 100]),
+            frame(SETTINGS, 0, &[0, 3, 0, 0, 0, 100]),
             frame(HEADERS, END_HEADERS, &block),
-            frame(0, 0, b"A\x0b/%A%%%data"),
+            frame(DATA, 0, b"A\x0b/%A%%%data"),
             frame(HEADERS, END_HEADERS | PADDED | PRIORITY, &padded),
             frame(HEADERS, 0, &block[..20]),
             frame(CONTINUATION, 0, &block[20..block.len() - 15]),
             frame(CONTINUATION, END_HEADERS, &block[block.len() - 15..]),
             frame(HEADERS, END_HEADERS, &block),
         ];
-        [PREFACE.to_vec(), frames.concat()].concat()
+        [vec![b'A'; PREFACE], frames.concat()].concat()
     }
 
     #[test]
     fn authorities_alone_are_mended_however_the_bytes_are_cut() {
         let (sent, wanted) = (connection(b"tmp%2Fa/b:c"), connection(b"tmp-2Fa-b-c"));
         for size in 1..sent.len() {
-            let (mut authorities, mut data) = (Authorities::default(), sent.clone());
-            data.chunks_mut(size).for_each(|part| authorities.mend(part));
+            let (mut frames, mut authorities, mut data) = (Frames::after(PREFACE), Authorities::default(), sent.clone());
+            data.chunks_mut(size).for_each(|part| mend(&mut frames, &mut authorities, part));
             assert_eq!(data, wanted, "in parts of {size}");
         }
-    }
-
-    #[test]
-    fn what_is_no_http_2_passes_as_it_is() {
-        let sent: Vec<u8> = [&[22, 3, 1][..], &connection(b"tmp%2Fa")].concat();
-        let mut data = sent.clone();
-        Authorities::default().mend(&mut data);
-        assert_eq!(data, sent);
     }
 
     #[test]
@@ -285,8 +242,8 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 (state >> 56) as u8
             });
-            let mut data = [PREFACE.to_vec(), noise.take(2000).map(|byte| if byte < 100 { byte % 10 } else { byte }).collect()].concat();
-            Authorities::default().mend(&mut data);
+            let mut data: Vec<u8> = noise.take(2000).map(|byte| if byte < 100 { byte % 10 } else { byte }).collect();
+            mend(&mut Frames::default(), &mut Authorities::default(), &mut data);
         }
     }
 }

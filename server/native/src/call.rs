@@ -16,6 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, Uri};
 
 use crate::activity::{Activity, OpenCall};
+use crate::caught::caught;
 use crate::kept::Kept;
 use crate::status::{self, Status};
 
@@ -220,11 +221,17 @@ pub struct Framed(Bytes);
 
 impl Framed {
     /// The same message, counted as kept until it is sent, if there is room.
-    fn counted(self, open: &OpenCall) -> Result<Self, Status> {
+    pub fn counted(self, open: &OpenCall) -> Result<Self, Status> {
         if self.0.len() <= LARGE_ANSWER {
             return Ok(self);
         }
         Ok(Framed(open.keep(self.0.len()).ok_or_else(no_room)?.with(self.0)))
+    }
+}
+
+impl From<&[u8]> for Framed {
+    fn from(message: &[u8]) -> Self {
+        framed(|buffer| buffer.put_slice(message))
     }
 }
 
@@ -264,9 +271,8 @@ impl Answers {
     }
 
     /// Send a message, and wait until the caller has taken enough of what was sent before.
-    pub async fn send(&mut self, message: &[u8]) -> Result<(), Gone> {
-        let framed = framed(|buffer| buffer.put_slice(message));
-        send_all(self.begun()?, framed).await
+    pub async fn send(&mut self, message: Framed) -> Result<(), Gone> {
+        send_all(self.begun()?, message).await
     }
 
     /// End the call: with a message before, all went well.
@@ -276,20 +282,8 @@ impl Answers {
         self.begun()?.send_trailers(trailers).map_err(|_| Gone)
     }
 
-    /// Send a message of many, as `send` does, if there is room for it.
-    pub async fn send_counted(&mut self, message: &[u8], open: &OpenCall) -> Result<Result<(), Status>, Gone> {
-        match framed(|buffer| buffer.put_slice(message)).counted(open) {
-            Ok(message) => send_all(self.begun()?, message).await.map(Ok),
-            Err(status) => Ok(Err(status)),
-        }
-    }
-
-    /// Answer with the only message of the call. What the caller does not take at once is kept until it does, if there is room.
-    pub fn answer(mut self, message: Framed, open: &OpenCall) {
-        let message = match message.counted(open) {
-            Ok(message) => message,
-            Err(status) => return self.refuse(&status),
-        };
+    /// Answer with the only message of the call. What the caller does not take at once is kept until it does.
+    pub fn answer(mut self, message: Framed) {
         // Nobody to be told is no error.
         let _ = self.begun().and_then(|stream| stream.send_data(message.0, false).map_err(|_| Gone));
         let _ = self.finish();
@@ -304,9 +298,13 @@ impl Answers {
 
     /// End the call with a status.
     pub fn refuse(mut self, status: &Status) {
+        self.end(status);
+    }
+
+    fn end(&mut self, status: &Status) {
         let trailers = trailers(status);
         // Nobody to be told is no error.
-        if let Some(mut stream) = self.stream {
+        if let Some(stream) = &mut self.stream {
             let _ = stream.send_trailers(trailers);
         } else {
             let mut response = head();
@@ -316,6 +314,16 @@ impl Answers {
             }
             response.headers_mut().extend(trailers);
             let _ = self.respond.send_response(response, true);
+        }
+    }
+}
+
+impl Drop for Answers {
+    /// A call that a defect of ours has left without an end is INTERNAL.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The same defect may end this as well, and a panic may not leave a drop while another is under way.
+            caught(|| self.end(&Status::defect()));
         }
     }
 }

@@ -1,53 +1,91 @@
-//! Where the frames of a connection begin, however its bytes are cut ("HTTP/2", RFC 9113, section 4.1). What they say is not known here.
+//! Where the frames of a connection begin and end ("HTTP/2", RFC 9113, section 4.1), however its bytes are cut. What is in them is not known
+//! here.
 
-const LENGTH: usize = 9;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const CONTINUATION: u8 = 9;
+/// Bytes that a client sends before its first frame.
+pub const PREFACE: usize = 24;
+const HEAD: usize = 9;
 
-/// Goes over one direction of a connection.
-#[derive(Clone, Copy, Default)]
-pub struct Heads {
-    head: [u8; LENGTH],
-    filled: usize,
-    /// Bytes until the next frame begins.
-    skip: usize,
-}
-
-/// The head of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrameHead {
+/// What a frame begins with; whose it is matters to nobody here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
     pub length: usize,
     pub kind: u8,
     pub flags: u8,
 }
 
-impl Heads {
-    /// To begin after so many bytes that are no frames.
-    pub fn after(skip: usize) -> Self {
-        Heads { skip, ..Heads::default() }
+impl Head {
+    fn of(bytes: [u8; HEAD]) -> Self {
+        let [high, middle, low, kind, flags, ..] = bytes;
+        Head { length: usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low), kind, flags }
+    }
+}
+
+/// What bytes are.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The head of a frame, or the last of it.
+    Head(Head),
+    /// Some of a head that is not whole.
+    Begun,
+    /// Of what is in the frame whose head came last, or of what goes before all frames.
+    Payload,
+}
+
+/// Reads what one side sends.
+#[derive(Clone, Copy, Default)]
+pub struct Frames {
+    head: [u8; HEAD],
+    filled: usize,
+    /// Bytes until the next frame begins.
+    left: usize,
+}
+
+impl Frames {
+    /// Those of a side that sends so many bytes before them.
+    pub fn after(bytes: usize) -> Self {
+        Frames { left: bytes, ..Frames::default() }
     }
 
     /// Whether a frame begins with the next byte.
     pub fn begins(&self) -> bool {
-        self.skip == 0 && self.filled == 0
+        self.left == 0 && self.filled == 0
     }
 
-    /// Go on to the end of the head or of the payload that is next, or of `data`: how many bytes that is, and the head, if it is whole now.
-    pub fn step(&mut self, data: &[u8]) -> (usize, Option<FrameHead>) {
-        if self.skip > 0 {
-            let taken = self.skip.min(data.len());
-            self.skip -= taken;
-            return (taken, None);
+    /// How many of the next bytes belong together, and what they are.
+    pub fn next(&mut self, data: &[u8]) -> (usize, Part) {
+        if self.left > 0 {
+            let taken = self.left.min(data.len());
+            self.left -= taken;
+            return (taken, Part::Payload);
         }
-        let taken = (LENGTH - self.filled).min(data.len());
+        if self.filled == 0
+            && let Some(head) = data.first_chunk()
+        {
+            return (HEAD, self.begin(*head));
+        }
+        let taken = (HEAD - self.filled).min(data.len());
         self.head[self.filled..self.filled + taken].copy_from_slice(&data[..taken]);
         self.filled += taken;
-        if self.filled < LENGTH {
-            return (taken, None);
-        }
-        let [high, middle, low, kind, flags, ..] = self.head;
-        self.filled = 0;
-        self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        (taken, Some(FrameHead { length: self.skip, kind, flags }))
+        (taken, if self.filled == HEAD { self.begin(self.head) } else { Part::Begun })
     }
+
+    fn begin(&mut self, head: [u8; HEAD]) -> Part {
+        let head = Head::of(head);
+        (self.filled, self.left) = (0, head.length);
+        Part::Head(head)
+    }
+}
+
+/// For tests: a frame.
+#[cfg(test)]
+pub fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
 }
 
 #[cfg(test)]
@@ -55,22 +93,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_found_however_the_bytes_are_cut() {
-        let frames =
-            [&[0, 0, 2, 4, 1, 0, 0, 0, 0, 7, 7][..], &[0, 0, 0, 6, 0, 0, 0, 0, 9], &[0, 1, 0, 0, 0, 0, 0, 0, 1], &[5; 256]].concat();
-        let data = [&b"preface"[..], &frames].concat();
-        let wanted = [(2, 4, 1), (0, 6, 0), (256, 0, 0)].map(|(length, kind, flags)| FrameHead { length, kind, flags });
-        for size in 1..data.len() {
-            let (mut heads, mut seen) = (Heads::after(7), Vec::new());
-            for mut part in data.chunks(size) {
-                while !part.is_empty() {
-                    let (taken, head) = heads.step(part);
-                    part = &part[taken..];
-                    seen.extend(head);
+    fn frames_are_found_however_the_bytes_are_cut() {
+        let sent = [vec![b'x'; PREFACE], frame(SETTINGS, 0, b""), frame(DATA, 1, &[7; 300]), frame(PING, 0, b"12345678")].concat();
+        for size in 1..=sent.len() {
+            let (mut frames, mut heads, mut payload) = (Frames::after(PREFACE), Vec::new(), 0);
+            for mut data in sent.chunks(size) {
+                while !data.is_empty() {
+                    let (taken, part) = frames.next(data);
+                    data = &data[taken..];
+                    match part {
+                        Part::Head(head) => heads.push((head.kind, head.flags, head.length)),
+                        Part::Begun => {}
+                        Part::Payload => payload += taken,
+                    }
                 }
             }
-            assert_eq!(seen, wanted, "in parts of {size}");
-            assert!(heads.begins());
+            assert_eq!(heads, [(SETTINGS, 0, 0), (DATA, 1, 300), (PING, 0, 8)], "in parts of {size}");
+            assert_eq!(payload, PREFACE + 308, "in parts of {size}");
         }
     }
 }

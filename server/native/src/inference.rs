@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::activity::OpenCall;
 use crate::admission::Admitted;
-use crate::call::{Answers, Head, Peer, framed};
+use crate::call::{Answers, Framed, Head, Peer, framed};
+use crate::caught::caught;
 use crate::form::Fitted;
 use crate::jobs::{Lost, Outcome, Part, Waiter};
 use crate::observers::Traced;
@@ -19,41 +20,44 @@ use crate::pipeline::{Pipeline, WAITED, expired, metadata};
 use crate::requests::Request;
 use crate::router::Choice;
 use crate::status::{self, Status};
+use crate::streams;
 
 /// Where the end of an inference goes.
 pub enum Reply {
     /// To the call that it is, which is open until then.
     Call(Answers, OpenCall),
-    /// To the stream that it is a message of.
-    Stream(oneshot::Sender<Result<Bytes, Status>>),
+    /// To the stream that it is a message of; that call is open until then as well.
+    Stream(oneshot::Sender<Framed>, Rc<OpenCall>),
 }
 
 impl Reply {
     fn poll_unwanted(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Reply::Call(answers, _) => answers.poll_gone(context),
-            Reply::Stream(reply) => reply.poll_closed(context),
+            Reply::Stream(reply, _) => reply.poll_closed(context),
         }
     }
 
-    fn answer(self, write: impl FnOnce(&mut BytesMut)) {
+    /// The answer that `write` appends, as it is sent; refused if there is no room to keep it until then.
+    fn written(&self, write: impl FnOnce(&mut BytesMut)) -> Result<Framed, Status> {
         match self {
-            Reply::Call(answers, open) => answers.answer(framed(write), &open),
-            Reply::Stream(reply) => {
-                let mut answer = BytesMut::new();
-                write(&mut answer);
-                // A stream that has ended needs no answer.
-                let _ = reply.send(Ok(answer.freeze()));
-            }
+            Reply::Call(_, open) => framed(write).counted(open),
+            Reply::Stream(_, open) => streams::answered(write).counted(open),
         }
     }
 
-    fn refuse(self, status: Status) {
+    fn answer(self, answer: Framed) {
         match self {
-            Reply::Call(answers, _) => answers.refuse(&status),
-            Reply::Stream(reply) => {
-                let _ = reply.send(Err(status));
-            }
+            Reply::Call(answers, _) => answers.answer(answer),
+            // A stream that has ended needs no answer.
+            Reply::Stream(reply, _) => drop(reply.send(answer)),
+        }
+    }
+
+    fn refuse(self, status: &Status) {
+        match self {
+            Reply::Call(answers, _) => answers.refuse(status),
+            Reply::Stream(reply, _) => drop(reply.send(streams::refused(status))),
         }
     }
 }
@@ -73,6 +77,7 @@ pub struct Inference {
     /// What it holds of the bounds, once it waits.
     pub admitted: Option<Admitted>,
     timing: Timing,
+    begun_again: bool,
     reply: Option<Reply>,
 }
 
@@ -97,12 +102,22 @@ impl Inference {
             fitted: None,
             admitted: None,
             timing: Timing::default(),
+            begun_again: false,
             reply: Some(reply),
         })
     }
 
-    pub fn refuse(mut self: Box<Self>, status: Status) {
+    pub fn refuse(mut self: Box<Self>, status: &Status) {
         self.fail(status);
+    }
+
+    /// Forget what was found out about it, to be found out once more; false if that was done before.
+    pub fn begin_again(&mut self) -> bool {
+        if std::mem::replace(&mut self.begun_again, true) {
+            return false;
+        }
+        (self.request, self.choice, self.fitted) = (Request::default(), None, None);
+        true
     }
 
     /// Return once nobody waits for it any more.
@@ -122,17 +137,24 @@ impl Inference {
     }
 
     fn answer(&mut self, parts: &[Part]) {
-        let (Some(reply), Some(choice), Some(fitted)) = (self.reply.take(), &self.choice, &self.fitted) else { return };
-        self.count(status::OK, self.rows());
+        let (Some(reply), Some(choice), Some(fitted)) = (&self.reply, &self.choice, &self.fitted) else { return };
         let timing = self.request.parameters.timing.then(|| self.timing.written());
         let Request { id, raw, .. } = &self.request;
-        reply.answer(|answer| choice.lane.form.encode(answer, id, *raw, &fitted.wanted, parts, timing.as_deref()));
+        let written = reply.written(|answer| choice.lane.form.encode(answer, id, *raw, &fitted.wanted, parts, timing.as_deref()));
+        let answer = match written {
+            Ok(answer) => answer,
+            Err(status) => return self.fail(&status),
+        };
+        self.count(status::OK, self.rows());
+        if let Some(reply) = self.reply.take() {
+            reply.answer(answer);
+        }
         for shadow in &choice.shadows {
             self.pipeline.copy(shadow, id.clone(), self.data.clone());
         }
     }
 
-    fn fail(&mut self, status: Status) {
+    fn fail(&mut self, status: &Status) {
         let Some(reply) = self.reply.take() else { return };
         let counters = &self.pipeline.shared.counters;
         counters.rejected(self.choice.as_ref().map_or("", |choice| &choice.lane.model), &status.reason);
@@ -183,8 +205,8 @@ impl Waiter for Inference {
                 self.answer(&computed.parts);
             }
             Err(Lost::Gone) => self.leave(),
-            Err(Lost::Expired) => self.refuse(expired(WAITED)),
-            Err(Lost::Failed(text)) => self.refuse(Status::refusal(status::INTERNAL, "MODEL_FAILED", &text, None)),
+            Err(Lost::Expired) => self.refuse(&expired(WAITED)),
+            Err(Lost::Failed(text)) => self.refuse(&Status::refusal(status::INTERNAL, "MODEL_FAILED", &text, None)),
         }
     }
 }
@@ -203,7 +225,8 @@ impl Timing {
 impl Drop for Inference {
     fn drop(&mut self) {
         if self.reply.is_some() {
-            self.fail(Status::defect());
+            // The same defect may end this as well, and a panic may not leave a drop while another is under way.
+            caught(|| self.fail(&Status::defect()));
         }
     }
 }

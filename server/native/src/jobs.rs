@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::caught::caught;
 use crate::form::Fitted;
 use crate::queue::{ByKey, Piece};
 use crate::router::Arm;
@@ -96,21 +97,31 @@ impl Job {
 
     /// Whether nothing needs to be computed for it any more.
     fn is_over(&mut self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now) || self.waiter.is_gone()
+        self.deadline.is_some_and(|deadline| deadline <= now) || self.is_gone()
     }
 
-    pub fn answer(self) {
-        self.waiter.end(Ok(self.computed));
+    /// Whoever waits may have a defect, and is gone then: others share the batch.
+    fn is_gone(&mut self) -> bool {
+        caught(|| self.waiter.is_gone()).unwrap_or(true)
+    }
+
+    pub fn answer(mut self) {
+        let computed = std::mem::take(&mut self.computed);
+        self.end(Ok(computed));
     }
 
     pub fn fail(self, text: &str) {
-        self.waiter.end(Err(Lost::Failed(text.into())));
+        self.end(Err(Lost::Failed(text.into())));
     }
 
     /// Its deadline has passed, or its caller is gone.
     pub fn expire(mut self) {
-        let lost = if self.waiter.is_gone() { Lost::Gone } else { Lost::Expired };
-        self.waiter.end(Err(lost));
+        let lost = if self.is_gone() { Lost::Gone } else { Lost::Expired };
+        self.end(Err(lost));
+    }
+
+    fn end(self, outcome: Outcome) {
+        caught(|| self.waiter.end(outcome));
     }
 }
 
@@ -183,5 +194,50 @@ impl Jobs {
     /// The deadline that is next.
     pub fn soonest(&self) -> Option<Instant> {
         self.by_key.values().filter_map(|job| job.deadline).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Fails at whatever it is asked or told; the others count how many of them have ended.
+    enum Someone {
+        Broken,
+        Whole(Rc<Cell<usize>>),
+    }
+
+    impl Waiter for Someone {
+        fn is_gone(&mut self) -> bool {
+            assert!(matches!(self, Someone::Whole(_)), "provoked");
+            false
+        }
+
+        fn end(self: Box<Self>, _: Outcome) {
+            let Someone::Whole(ended) = *self else { panic!("provoked") };
+            ended.set(ended.get() + 1);
+        }
+    }
+
+    fn job(waiter: Someone) -> Job {
+        let fitted = Rc::new(Fitted { inputs: Vec::new(), rows: 1, wanted: Rc::new([]), computed: Rc::new([]) });
+        let since = Instant::now();
+        Job::new(Submission { fitted, deadline: None, id: Bytes::new(), arm: Arm::Stable, since, waiter: Box::new(waiter) })
+    }
+
+    #[test]
+    fn whoever_fails_while_it_waits_is_gone_and_others_wait_on() {
+        let (mut jobs, ended) = (Jobs::default(), Rc::default());
+        jobs.insert(1, job(Someone::Broken));
+        jobs.insert(2, job(Someone::Whole(Rc::clone(&ended))));
+        let swept: Vec<u64> = jobs.swept(Instant::now()).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(swept, [1]);
+        for ending in [Job::answer, Job::expire, |job: Job| job.fail("")] {
+            ending(job(Someone::Broken));
+            ending(job(Someone::Whole(Rc::clone(&ended))));
+        }
+        assert_eq!(ended.get(), 3);
     }
 }

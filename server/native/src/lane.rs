@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::caught::{caught, caught_task};
+use crate::caught::caught_task;
 use crate::counters::VersionCounters;
 use crate::engine::{Failure, Told, Work, Worker};
 use crate::form::Form;
@@ -248,7 +248,7 @@ impl Lane {
                 if share.stop == job.fitted.rows { jobs.remove(share.key) } else { None }
             };
             if let Some(job) = done {
-                caught(|| job.answer());
+                job.answer();
             }
         }
         self.counters.ran(&ran);

@@ -57,6 +57,7 @@ mod tensors;
 mod tls;
 mod transport;
 mod turns;
+mod watched;
 mod wire;
 
 #[cfg(not(any(miri, sanitized)))]

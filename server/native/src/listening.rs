@@ -11,10 +11,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::authority::Authorities;
-
 const BACKLOG: i32 = 1024;
-const UNIX: &str = "unix:";
+/// What the addresses of Unix sockets, and of their callers, begin with.
+pub const UNIX: &str = "unix:";
 
 /// A socket that listens; callers wait until `into_listener` is asked.
 pub enum Bound {
@@ -80,7 +79,7 @@ impl Listener {
             Listener::Unix(listener) => {
                 let (socket, address) = listener.accept().await?;
                 let address = address.as_pathname().map_or(UNIX.into(), |path| format!("{UNIX}{}", path.display()));
-                Ok((Connection::Unix(socket, Authorities::default()), address.into()))
+                Ok((Connection::Unix(socket), address.into()))
             }
         }
     }
@@ -89,19 +88,14 @@ impl Listener {
 /// The bytes of one caller.
 pub enum Connection {
     Tcp(TcpStream),
-    Unix(UnixStream, Authorities),
+    Unix(UnixStream),
 }
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
-            Connection::Unix(socket, authorities) => {
-                let before = buffer.filled().len();
-                let read = Pin::new(socket).poll_read(context, buffer);
-                authorities.mend(&mut buffer.filled_mut()[before..]);
-                read
-            }
+            Connection::Unix(socket) => Pin::new(socket).poll_read(context, buffer),
         }
     }
 }
@@ -110,35 +104,35 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Connection::Tcp(socket) => Pin::new(socket).poll_write(context, data),
-            Connection::Unix(socket, _) => Pin::new(socket).poll_write(context, data),
+            Connection::Unix(socket) => Pin::new(socket).poll_write(context, data),
         }
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Connection::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
-            Connection::Unix(socket, _) => Pin::new(socket).poll_write_vectored(context, parts),
+            Connection::Unix(socket) => Pin::new(socket).poll_write_vectored(context, parts),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Connection::Tcp(socket) => socket.is_write_vectored(),
-            Connection::Unix(socket, _) => socket.is_write_vectored(),
+            Connection::Unix(socket) => socket.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Tcp(socket) => Pin::new(socket).poll_flush(context),
-            Connection::Unix(socket, _) => Pin::new(socket).poll_flush(context),
+            Connection::Unix(socket) => Pin::new(socket).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
-            Connection::Unix(socket, _) => Pin::new(socket).poll_shutdown(context),
+            Connection::Unix(socket) => Pin::new(socket).poll_shutdown(context),
         }
     }
 }

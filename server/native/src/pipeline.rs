@@ -57,10 +57,10 @@ impl Pipeline {
     /// Answer an inference, now or once a batch has computed it; or refuse it.
     pub fn infer(self: &Rc<Self>, inference: Box<Inference>) {
         if self.shared.closed.load(Ordering::Relaxed) {
-            return inference.refuse(draining());
+            return inference.refuse(&draining());
         }
         if inference.head.is_late(inference.begun) {
-            return inference.refuse(expired(LATE));
+            return inference.refuse(&expired(LATE));
         }
         match asking::known(&self.shared, &inference.head, &inference.peer) {
             Some(known) => self.read(inference, known),
@@ -79,7 +79,7 @@ impl Pipeline {
         let asking = self.asking(&inference);
         match while_awaited(&mut inference, asking.identify()).await {
             Some(Ok(known)) => self.read(inference, known),
-            Some(Err(status)) => inference.refuse(status),
+            Some(Err(status)) => inference.refuse(&status),
             None => inference.leave(),
         }
     }
@@ -90,6 +90,8 @@ impl Pipeline {
             return self.explain_to(inference);
         };
         inference.request = request;
+        #[cfg(test)]
+        crate::server::panics::provoke(&inference.request.id);
         if inference.request.id.is_empty() {
             inference.request.id = self.shared.new_id();
         }
@@ -104,7 +106,7 @@ impl Pipeline {
         let (asking, model) = (self.asking(&inference), inference.request.model.clone());
         match while_awaited(&mut inference, asking.permit(&known, &model)).await {
             Some(Ok(())) => self.route(inference, &known.principal),
-            Some(Err(status)) => inference.refuse(status),
+            Some(Err(status)) => inference.refuse(&status),
             None => inference.leave(),
         }
     }
@@ -122,7 +124,7 @@ impl Pipeline {
             let deadline = deadline(&inference);
             match self.admitted(&inference, &lane, principal, &caller, deadline) {
                 Ok(admitted) => inference.admitted = Some(admitted),
-                Err(status) => return inference.refuse(status),
+                Err(status) => return inference.refuse(&status),
             }
             let ticket =
                 Ticket { rows: fitted.rows, level: level(&inference.request), caller: caller.clone(), shape: lane.form.shape(&fitted) };
@@ -134,7 +136,7 @@ impl Pipeline {
             inference = back;
             inference.admitted = None;
             let again = if self.shared.closed.load(Ordering::Relaxed) { Err(Malformed) } else { requests::decode(inference.data.clone()) };
-            let Ok(again) = again else { return inference.refuse(draining()) };
+            let Ok(again) = again else { return inference.refuse(&draining()) };
             inference.request.inputs = again.inputs;
         }
     }
@@ -180,15 +182,21 @@ impl Pipeline {
 
     /// Refuse an inference that could not be read, routed or fitted; Python says why.
     fn explain_to(self: &Rc<Self>, inference: Box<Inference>) {
-        let pipeline = self.clone();
-        spawn_local(async move {
-            let status = pipeline.explain(inference.data.clone()).await;
-            inference.refuse(status);
-        });
+        spawn_local(caught_task(self.clone().explain(inference)));
     }
 
-    async fn explain(&self, data: Bytes) -> Status {
-        self.shared.on_python(move |functions| functions.explain(&data)).await.unwrap_or_else(Status::defect)
+    async fn explain(self: Rc<Self>, mut inference: Box<Inference>) {
+        let (data, id) = (inference.data.clone(), inference.request.id.clone());
+        let explained = self.shared.on_python(move |functions| functions.explain(&data, &id)).await;
+        match explained.unwrap_or_else(|| Some(Status::defect())) {
+            Some(status) => inference.refuse(&status),
+            // What is loaded has changed in between.
+            None if inference.begin_again() => self.infer(inference),
+            None => {
+                eprintln!("Rust refuses an inference that the reference takes");
+                inference.refuse(&Status::defect());
+            }
+        }
     }
 
     /// Have Python answer a call that is no inference; nothing else waits for it.

@@ -14,7 +14,7 @@ use crate::status::Status;
 /// Metadata of a call, as Python takes it.
 pub type Metadata = Vec<(String, Vec<u8>)>;
 
-/// `call(path, message, metadata, peer, names)` answers a call, `explain(message)` says why an inference is refused.
+/// `call(path, message, metadata, peer, names)` answers a call, `explain(message, id)` says why an inference is refused.
 pub struct Functions {
     pub call: Py<PyAny>,
     pub explain: Py<PyAny>,
@@ -66,10 +66,11 @@ impl Functions {
         Python::attach(|py| self.names.call1(py, (PyBytes::new(py, certificate),))?.extract(py)).unwrap_or_default()
     }
 
-    /// Why an inference that could not be read, routed or fitted is refused.
-    pub fn explain(&self, message: &[u8]) -> Status {
-        let refusal = Python::attach(|py| self.explain.call1(py, (PyBytes::new(py, message),))?.extract::<Refusal>(py));
-        told(refusal).map_or_else(|status| status, |refusal| status_of(&refusal))
+    /// Why an inference that could not be read, routed or fitted is refused; `None` if by now it would not be.
+    pub fn explain(&self, message: &[u8], id: &[u8]) -> Option<Status> {
+        let id = String::from_utf8_lossy(id);
+        let refused = Python::attach(|py| self.explain.call1(py, (PyBytes::new(py, message), id))?.extract::<Option<Refusal>>(py));
+        told(refused).map_or_else(Some, |refusal| refusal.as_ref().map(status_of))
     }
 
     /// Who sends an inference.

@@ -22,6 +22,9 @@ use crate::python::Functions;
 use crate::shared::{Options, Shared};
 use crate::transport::{self, Limits, Order, Phase};
 
+#[cfg(test)]
+pub mod panics;
+
 const ENDED: &str = "the transport has ended";
 
 /// What the settings say; names and units are those of `server.settings.Settings`.

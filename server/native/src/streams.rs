@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::activity::OpenCall;
-use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
+use crate::call::{Answers, Framed, Gone, Head, Messages, Peer, Refused, framed};
 use crate::caught::caught;
 use crate::inference::{Inference, Reply};
 use crate::pipeline::Pipeline;
@@ -20,9 +20,8 @@ const WINDOW: usize = 64;
 /// Their bytes, for which the same holds; one of more has to be alone.
 const WINDOW_BYTES: usize = 1 << 20;
 
-type Answer = Result<Bytes, Status>;
 /// Where an answer comes, and its place in the window.
-type Unanswered = (oneshot::Receiver<Answer>, OwnedSemaphorePermit);
+type Unanswered = (oneshot::Receiver<Framed>, OwnedSemaphorePermit);
 
 /// `ModelStreamInfer`: answers come in the order of the requests, and a refusal does not end the stream.
 pub async fn infer(
@@ -31,10 +30,10 @@ pub async fn infer(
     peer: Arc<Peer>,
     messages: Messages,
     mut answers: Answers,
-    open: &OpenCall,
+    open: Rc<OpenCall>,
 ) -> Result<(), Gone> {
     let (unanswered, mut next) = mpsc::channel::<Unanswered>(WINDOW);
-    let reading = spawn_local(read(pipeline, head, peer, messages, unanswered));
+    let reading = spawn_local(read(pipeline, head, peer, messages, open, unanswered));
     loop {
         let answer = tokio::select! {
             () = answers.gone() => return Err(Gone),
@@ -46,10 +45,7 @@ pub async fn infer(
             () = answers.gone() => return Err(Gone),
             answer = answer => answer.map_err(|_| Gone)?,
         };
-        if let Err(status) = answers.send_counted(&wrapped(answer), open).await? {
-            answers.refuse(&status);
-            return Ok(());
-        }
+        answers.send(answer).await?;
     }
     match reading.await {
         Ok(Ok(())) => answers.finish(),
@@ -66,6 +62,7 @@ async fn read(
     head: Rc<Head>,
     peer: Arc<Peer>,
     mut messages: Messages,
+    open: Rc<OpenCall>,
     unanswered: mpsc::Sender<Unanswered>,
 ) -> Result<(), Refused> {
     let room = Arc::new(Semaphore::new(WINDOW_BYTES));
@@ -77,20 +74,22 @@ async fn read(
         let bytes = message.len().min(WINDOW_BYTES) as u32;
         let Ok(room) = room.clone().acquire_many_owned(bytes).await else { return Err(Refused::Gone) };
         place.send((told, room));
-        let inference = Inference::new(pipeline.clone(), head.clone(), peer.clone(), message, Reply::Stream(tell));
+        let inference = Inference::new(pipeline.clone(), head.clone(), peer.clone(), message, Reply::Stream(tell, open.clone()));
         // A defect ends this inference.
         caught(|| pipeline.infer(inference));
     }
 }
 
-/// A `ModelStreamInferResponse`.
-fn wrapped(answer: Result<Bytes, Status>) -> BytesMut {
-    let mut response = BytesMut::new();
-    match answer {
-        Ok(answer) => wire::put_bytes(&mut response, 2, &answer),
-        Err(status) => wire::put_bytes(&mut response, 1, format!("[{}] {}", status.name, status.text).as_bytes()),
-    }
-    response
+/// A `ModelStreamInferResponse` with the answer that `write` appends.
+pub fn answered(write: impl FnOnce(&mut BytesMut)) -> Framed {
+    let mut answer = BytesMut::new();
+    write(&mut answer);
+    framed(|response| wire::put_bytes(response, 2, &answer))
+}
+
+/// One that says why there is no answer.
+pub fn refused(status: &Status) -> Framed {
+    framed(|response| wire::put_bytes(response, 1, format!("[{}] {}", status.name, status.text).as_bytes()))
 }
 
 /// A stream whose messages Python answers, one after the other.
@@ -113,7 +112,7 @@ pub async fn asked_of_python(
             Err(Refused::Gone) => return Err(Gone),
         };
         match answer {
-            Ok(answer) => answers.send(&answer).await?,
+            Ok(answer) => answers.send(answer[..].into()).await?,
             Err(status) => {
                 answers.refuse(&status);
                 return Ok(());
@@ -142,6 +141,6 @@ pub async fn watch_health(
             answer = watched.next() => answer,
         };
         let Some(answer) = answer else { return Err(Gone) };
-        answers.send(&answer).await?;
+        answers.send(answer[..].into()).await?;
     }
 }

@@ -16,18 +16,19 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::activity::{Activity, OpenCall, Watched};
-use crate::allowance::{Allowance, Limited};
+use crate::activity::{Activity, OpenCall};
+use crate::allowance::Allowance;
 use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
 use crate::caught::{caught, caught_task};
 use crate::inference::{Inference, Reply};
 use crate::installed::{Installed, ServedModel, Version};
 use crate::kept::Account;
-use crate::listening::{Bound, Connection};
+use crate::listening::{Bound, Connection, UNIX};
 use crate::pipeline::{LATE, Pipeline, expired, passed};
 use crate::shared::Shared;
 use crate::status::{self, Status};
 use crate::streams;
+use crate::watched::Watched;
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 pub const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
@@ -99,9 +100,9 @@ async fn obey(pipeline: Rc<Pipeline>, limits: Rc<Limits>, mut orders: UnboundedR
                     spawn_local(accept(listener, pipeline.clone(), limits.clone(), phase.clone()));
                 }
                 Some(Order::Install { versions, models, done }) => {
-                    let installed = pipeline.installed.install(versions, models, &pipeline.shared.counters);
-                    // Whoever asked may have given up.
-                    let _ = done.send(installed);
+                    let install = || pipeline.installed.install(versions, models, &pipeline.shared.counters);
+                    // A defect leaves what was installed before. Whoever asked may have given up.
+                    let _ = done.send(caught(install).unwrap_or_else(|| Err("what is loaded could not be installed".into())));
                 }
                 None => return,
             },
@@ -177,7 +178,7 @@ async fn serve(
         .max_concurrent_streams(limits.max_streams)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(limits.max_metadata_bytes.max(LARGEST_HEADERS))
-        .handshake::<_, Bytes>(Watched::new(Limited::new(socket, allowance.clone()), activity.clone()));
+        .handshake::<_, Bytes>(Watched::new(socket, activity.clone(), allowance.clone(), peer.address.starts_with(UNIX)));
     let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
     let Some(pings) = connection.ping_pong() else { return };
     let arrivals = Arrivals { peer: Arc::new(peer), pipeline, activity: activity.clone(), allowance: allowance.clone() };
@@ -328,8 +329,8 @@ impl Asked {
         let inference = |data| Inference::new(pipeline.clone(), head, peer, data, reply);
         match message {
             Ok(Some(message)) => pipeline.infer(inference(message)),
-            Ok(None) => inference(Bytes::new()).refuse(no_message()),
-            Err(Refused::With(status)) => inference(Bytes::new()).refuse(status),
+            Ok(None) => inference(Bytes::new()).refuse(&no_message()),
+            Err(Refused::With(status)) => inference(Bytes::new()).refuse(&status),
             Err(Refused::Gone) => inference(Bytes::new()).leave(),
         }
     }
@@ -341,13 +342,15 @@ fn no_message() -> Status {
 
 /// A call that is no single inference.
 async fn call(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages: Messages, answers: Answers, open: OpenCall) {
+    #[cfg(test)]
+    crate::server::panics::provoke(head.path().as_bytes());
     let is_stream = matches!(head.path(), MODEL_STREAM_INFER | REFLECTION);
     if is_stream && let Err(status) = pipeline.may_begin(&head, &peer).await {
         return answers.refuse(&status);
     }
     // Whoever is not there any more needs no answer.
     let _ = match head.path() {
-        MODEL_STREAM_INFER => streams::infer(pipeline, head, peer, messages, answers, &open).await,
+        MODEL_STREAM_INFER => streams::infer(pipeline, head, peer, messages, answers, Rc::new(open)).await,
         REFLECTION => streams::asked_of_python(pipeline, head, peer, messages, answers).await,
         _ => unary(pipeline, head, peer, messages, answers).await,
     };
@@ -399,7 +402,7 @@ async fn check_health(pipeline: &Rc<Pipeline>, head: &Head, peer: Arc<Peer>, mes
 async fn answer(mut answers: Answers, found: Result<Bytes, Status>) -> Result<(), Gone> {
     match found {
         Ok(found) => {
-            answers.send(&found).await?;
+            answers.send(found[..].into()).await?;
             answers.finish()
         }
         Err(status) => {

@@ -1,6 +1,7 @@
 """Floods, and peers that are slow on purpose: others are answered meanwhile, memory is bounded, and nothing is left afterwards."""
 
 import contextlib
+import gzip
 import resource
 import socket
 import time
@@ -14,7 +15,9 @@ from tests.contracts.transport.calls import raw_request
 from tests.contracts.transport.frames import (
     ACK,
     CONTINUATION,
+    DATA,
     END_STREAM,
+    FIELDS,
     HEADERS,
     INITIAL_WINDOW_SIZE,
     MESSAGE,
@@ -39,6 +42,7 @@ from tests.contracts.transport.frames import (
     window,
 )
 from tests.daemons import Daemon
+from tests.exposition import scrape
 
 SECONDS = 1.0
 MOST = 32 * MEBIBYTE
@@ -193,6 +197,37 @@ def test_answers_that_are_never_read(bounded: Daemon) -> None:
             attacker.upload(stream, large())
             attacker.send(data(b"", END_STREAM, stream))
         time.sleep(0.5)
+
+
+def counted(running: Daemon, code: str) -> float:
+    """Requests that were answered with a code."""
+    samples = scrape(running.metrics_url)
+    return sum(one.value for one in samples if one.name == "tidegate_requests_total" and one.labels["code"] == code)
+
+
+def packed(message: bytes) -> bytes:
+    """A message that takes much less room on its way in than its answer on its way out."""
+    small = gzip.compress(message[5:])
+    return b"\1" + len(small).to_bytes(4) + small
+
+
+@pytest.mark.parametrize("path", [FIELDS, STREAM], ids=["calls", "streams"])
+def test_answers_that_find_no_room_are_counted_as_the_refusals_that_they_become(bounded: Daemon, path: Fields) -> None:
+    streams, before = range(1, 81, 2), counted(bounded, "RESOURCE_EXHAUSTED")
+    with peer(bounded.address, PREFACE + settings((INITIAL_WINDOW_SIZE, 0))) as attacker:
+        message = packed(large())
+        for stream in streams:
+            attacker.send(head(stream, [*path, ("grpc-encoding", "gzip")]) + data(message, stream=stream))
+            attacker.until(HEADERS)  # one by one, as they might find no room in the queue either
+        attacker.send(window(LARGEST - 65_535) + b"".join(window(4 * MEBIBYTE, stream) for stream in streams))
+        answers = dict.fromkeys(streams, b"")
+        for kind, _, stream, payload in attacker.frames(2):
+            if kind == DATA:
+                answers[stream] += payload
+        refused = [one for one in streams if attacker.fields[one]["grpc-status"] == "8" or b"[RESOURCE_EXHAUSTED]" in answers[one]]
+        assert 0 < len(refused) < len(streams)
+        assert counted(bounded, "RESOURCE_EXHAUSTED") - before == len(refused)
+        assert {len(answer) > MEBIBYTE for one, answer in answers.items() if one not in refused} == {True}
 
 
 def test_answers_of_streams_that_are_never_read(bounded: Daemon) -> None:

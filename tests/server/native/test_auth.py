@@ -69,7 +69,7 @@ class Native:
         self.server = tidegate_native.Server(
             Settings(model_dir=None, max_streams=4096),
             call=lambda *_: b"",
-            explain=lambda _: UNKNOWN,
+            explain=lambda *_: UNKNOWN,
             authenticate=self.asked.authenticate,
             permit=lambda *_: DENIED,
             admit=lambda *_: None,
