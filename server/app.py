@@ -165,7 +165,8 @@ class Recorders:
     @property
     def observers(self) -> Observers:
         """How they are told."""
-        return Observers(self.predictions.offer if self.predictions else None, self.tracer.record if self.tracer else None)
+        call = self.tracer.record if self.tracer else None
+        return Observers(self.predictions.offer, self.predictions.share, call) if self.predictions else Observers(call=call)
 
     def stop(self) -> None:
         """Write and send what is left."""

@@ -13,8 +13,8 @@ from registry.bundle import Signature
 from server.engine import TEXT_BYTES, Columns, Tensor
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
-Kind: TypeAlias = tuple[str, int, tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]]
-"""Model, version, and name, dtype and shape of a row of every tensor: what batches in one table have in common."""
+Kind: TypeAlias = tuple[str, int, bool, tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]]
+"""Model, version, whether tensors have rows, and name, dtype and shape of each, or of a row of it: what batches in one table share."""
 
 
 class LoggedRequest(NamedTuple):
@@ -51,8 +51,14 @@ class LoggedBatch:
     @property
     def kind(self) -> Kind:
         """See `Kind`."""
-        tensors = (*self.inputs.items(), *self.outputs.items())
-        return self.model, self.version, tuple((name, tensor.dtype, tensor.shape[1:]) for name, tensor in tensors)
+        tensors, has_rows = (*self.inputs.items(), *self.outputs.items()), self.has_rows
+        shapes = tuple((name, tensor.dtype, tensor.shape[1:] if has_rows else tensor.shape) for name, tensor in tensors)
+        return self.model, self.version, has_rows, shapes
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether every tensor holds the rows one after the other; else it is of a model that keeps no rows apart."""
+        return all(tensor.ndim and len(tensor) == self.rows for tensors in (self.inputs, self.outputs) for tensor in tensors.values())
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,11 @@ def _size(tensor: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Observers:
-    """Who is told; None where nobody asked for it. Both are called on threads that serve, and must not wait."""
+    """Who is told; None where nobody asked for it. Both are called on threads that serve, and must not wait.
+
+    `share` is what `batch` keeps of the requests, as `prediction_table.is_in_share` chooses them: it need not be told of others.
+    """
 
     batch: Callable[[LoggedBatch], None] | None = None
+    share: float = 1.0
     call: Callable[[Metadata, TracedCall], None] | None = None

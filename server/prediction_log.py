@@ -31,8 +31,8 @@ class PredictionLog:
     """Batches wait in a bounded queue; what does not fit is dropped and counted."""
 
     def __init__(self, files: LogFiles, *, share: float, privacy: Privacy, seconds: float) -> None:
+        self.share = share
         self._files = files
-        self._share = share
         self._privacy = privacy
         self._seconds = seconds
         self._queue: list[LoggedBatch] = []
@@ -86,7 +86,7 @@ class PredictionLog:
         for alike in prediction_table.alike(batches):
             written = failed = 0
             try:
-                for day, rows in prediction_table.by_date(alike, self._share, self._privacy):
+                for day, rows in prediction_table.by_date(alike, self.share, self._privacy):
                     self._files.write({"model": alike[0].model, "version": alike[0].version}, day, arrow.encode(rows))
                     written += rows.num_rows
             except Exception as error:  # noqa: BLE001 -- a full disk or a defect here must harm no answer, nor end the log

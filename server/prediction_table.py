@@ -59,13 +59,9 @@ def by_date(batches: Sequence[LoggedBatch], share: float, privacy: Privacy) -> I
 
 def _lengths(batches: Sequence[LoggedBatch], requests: Sequence[LoggedRequest]) -> NDArray[np.int64]:
     """How many rows of the table each request has: one, if the model does not keep rows apart."""
-    if _has_rows(batches[0]):
+    if batches[0].has_rows:
         return np.fromiter((request.rows for request in requests), np.int64, len(requests))
     return np.ones(len(requests), np.int64)
-
-
-def _has_rows(batch: LoggedBatch) -> bool:
-    return all(tensor.ndim and len(tensor) == batch.rows for tensors in (batch.inputs, batch.outputs) for tensor in tensors.values())
 
 
 def _columns(batches: Sequence[LoggedBatch], requests: Sequence[LoggedRequest], privacy: Privacy) -> Iterator[tuple[str, pa.Array]]:
@@ -86,7 +82,7 @@ def _columns(batches: Sequence[LoggedBatch], requests: Sequence[LoggedRequest], 
         for spec in specs:
             tensors = [tensors[spec.name] for batch in batches if spec.name in (tensors := _of(batch, place))]
             if tensors and spec.name not in privacy.drop:
-                for name, array in _tensor_columns(spec, _joined(tensors, _has_rows(first)), privacy, prefixed=place == "output"):
+                for name, array in _tensor_columns(spec, _joined(tensors, first.has_rows), privacy, prefixed=place == "output"):
                     free = name if name.casefold() not in taken else f"{place}.{name}"
                     taken.add(free.casefold())
                     yield free, array

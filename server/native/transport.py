@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import tidegate_native
@@ -20,6 +21,7 @@ from server.loaded_version import LoadedVersion
 from server.native.credentials import listed
 from server.native.drift import NativeRows
 from server.native.functions import Functions, names_of
+from server.native.log import tell
 from server.native.runs import Runs
 from server.observed import Observers
 from server.routing import RoutingTable, ServedModel
@@ -50,7 +52,7 @@ class _Version:
     batchable: bool
     always: Sequence[str]
     run: Callable[..., Any]
-    tell: Callable[..., Any] | None
+    log: tuple[Callable[..., Any], float] | None
     drift: tidegate_native.DriftCounting | None
 
 
@@ -71,7 +73,7 @@ class NativeTransport:
     def __init__(self, settings: Settings, calls: Mapping[str, Call], security: Security, observers: Observers) -> None:
         self._settings = settings
         self._security = security
-        self._log = observers.batch
+        self._observers = observers
         self._functions = Functions(calls, security, observers)
         self._drift = DriftCounters(steady_clock(), NativeRows)
         self._loaded: Mapping[tuple[str, int, str], _Version] = {}
@@ -151,11 +153,11 @@ class NativeTransport:
 
     def _version(self, version: LoadedVersion) -> _Version:
         drift = self._drift.begin(version)
-        runs = Runs(version, self._log)
+        runs, log = Runs(version), self._observers.batch
         inputs, outputs = _specs(version.signature.inputs), _specs(version.signature.outputs)
         always, counting = (drift.outputs, drift.rows.counting) if drift else ((), None)
-        tell = runs.tell if self._log else None
-        return _Version(version.model, version.number, version.digest, inputs, outputs, version.batchable, always, runs.run, tell, counting)
+        told = (partial(tell, version, log), self._observers.share) if log else None
+        return _Version(version.model, version.number, version.digest, inputs, outputs, version.batchable, always, runs.run, told, counting)
 
 
 def _specs(specs: Sequence[TensorSpec]) -> list[_Spec]:

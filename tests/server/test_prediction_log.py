@@ -183,6 +183,17 @@ def test_model_that_keeps_no_rows_apart_gets_one_row_a_request(tmp_path: Path) -
     assert select(tmp_path, "prediction_id, numbers, total") == [("0", [0, 0, 0, 0], 0), ("1", [1, 1, 1, 1], 4)]
 
 
+def test_requests_of_such_a_model_may_have_any_shapes(tmp_path: Path) -> None:
+    signature = Signature((TensorSpec("numbers", "FP32", (-1, 2)),), (TensorSpec("total", "FP32", (-1,)),))
+    log = PredictionLog(LogFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=60)
+    log.start()
+    for number in (3, 1, 3):
+        inputs, outputs = {"numbers": np.ones((number, 2), np.float32)}, {"total": np.full(number, number, np.float32)}
+        log.offer(LoggedBatch("m", 1, signature, [request(f"{number}", 1)], 1, inputs, outputs))
+    log.stop()
+    assert (log.counts().written, log.counts().write_failed) == (3, 0)
+
+
 def test_more_than_may_wait_is_dropped_and_counted_and_the_rest_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_log, "MAX_ROWS", 100)
     log = PredictionLog(LogFiles(tmp_path, None, None), share=1, privacy=Privacy(), seconds=60)

@@ -2,6 +2,7 @@
 //! are answered.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::caught::caught;
 use crate::drift::Counting;
 use crate::form::Form;
+use crate::log::Log;
+use crate::logged::Logged;
 use crate::memory::{self, Memory};
 use crate::router::Arm;
 use crate::tensors::{self, Datatype, Tensor};
@@ -22,11 +25,10 @@ pub struct Failure(pub String);
 /// `run(inputs, outputs)` of Python: inputs are memory and shape for each of the signature's, texts as a list; outputs are places. It gives
 /// shape and memory of each output, texts as a list, or a text that says why there are none.
 ///
-/// `tell(requests)`, if anybody wants to know, is told of the requests of the last run: id, arm, seconds since they came, rows, and the number
-/// of the first of them. `drift` counts their rows.
+/// `drift` counts the rows of what it ran, and `log` keeps them, if anybody wants that.
 pub struct Engine {
     run: Py<PyAny>,
-    tell: Option<Py<PyAny>>,
+    log: Option<Log>,
     drift: Option<Arc<Counting>>,
     outputs: Vec<Datatype>,
 }
@@ -51,17 +53,17 @@ pub struct Told {
 
 /// What a lane sends its batches to.
 pub struct Worker {
-    work: UnboundedSender<Work>,
+    work: Sender<Work>,
     done: UnboundedReceiver<Result<Vec<Tensor>, Failure>>,
     is_told: bool,
 }
 
 impl Worker {
     /// A thread that runs batches until this is dropped. `running` is held by it to its end.
-    pub fn start(name: String, engine: Engine, running: impl Send + 'static) -> std::io::Result<Self> {
-        let (work, mut to_run) = unbounded_channel();
+    pub fn start(name: String, mut engine: Engine, running: impl Send + 'static) -> std::io::Result<Self> {
+        let (work, mut to_run) = channel();
         let (report, done) = unbounded_channel();
-        let is_told = engine.tell.is_some() || engine.drift.is_some();
+        let is_told = engine.log.is_some() || engine.drift.is_some();
         std::thread::Builder::new().name(name).spawn(move || {
             // Attached for as long as it lives, and detached while it waits: to attach anew would make a thread state for each batch.
             Python::attach(|py| engine.serve(py, &mut to_run, &report));
@@ -84,40 +86,49 @@ impl Worker {
 }
 
 impl Engine {
-    pub fn new(form: &Form, run: Py<PyAny>, tell: Option<Py<PyAny>>, drift: Option<Arc<Counting>>) -> Self {
-        Engine { run, tell, drift, outputs: form.outputs().iter().map(|spec| spec.datatype).collect() }
+    pub fn new(form: &Form, run: Py<PyAny>, log: Option<Log>, drift: Option<Arc<Counting>>) -> Self {
+        Engine { run, log, drift, outputs: form.outputs().iter().map(|spec| spec.datatype).collect() }
     }
 
-    fn serve(&self, py: Python<'_>, work: &mut UnboundedReceiver<Work>, report: &UnboundedSender<Result<Vec<Tensor>, Failure>>) {
-        while let Some(work) = py.detach(|| work.blocking_recv()) {
-            let computed = caught(|| self.run(py, &work)).unwrap_or_else(|| Err(Failure("the daemon failed on this request".into())));
-            let succeeded = computed.is_ok();
-            let outputs = if self.drift.is_some() { computed.as_ref().ok().cloned() } else { None };
-            // Without the interpreter: whoever is woken by it may be on this core.
-            if py.detach(|| report.send(computed)).is_err() {
+    fn serve(&mut self, py: Python<'_>, work: &mut Receiver<Work>, report: &UnboundedSender<Result<Vec<Tensor>, Failure>>) {
+        loop {
+            let due = self.log.as_ref().and_then(Log::due);
+            let went_on = match py.detach(|| next(work, due)) {
+                Ok(work) => self.answer(py, work, report),
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            };
+            if let Some(log) = &mut self.log
+                && (!went_on || log.due().is_some_and(|due| due <= Instant::now()))
+            {
+                log.tell(py);
+            }
+            if !went_on {
                 return;
             }
-            // Its callers have their answers: a defect from here on must not end the thread.
-            if let (Some(drift), Some(outputs)) = (&self.drift, outputs) {
-                let requests = work.told.iter().map(|one| (one.arm, one.rows));
-                py.detach(|| caught(|| drift.count(&work.inputs, &work.computed, &outputs, requests)));
-            }
-            if succeeded {
-                caught(|| self.tell(py, &work.told));
-            }
         }
     }
 
-    /// Tell of the batch that ran last; its callers have their answers.
-    fn tell(&self, py: Python<'_>, batch: &[Told]) {
-        let Some(tell) = &self.tell else { return };
-        let requests = batch.iter().map(|one| {
-            let seconds = one.since.elapsed().as_secs_f64();
-            (String::from_utf8_lossy(&one.id), one.arm.name(), seconds, one.rows, one.start)
-        });
-        if let Err(error) = tell.call1(py, (requests.collect::<Vec<_>>(),)) {
-            error.print(py);
-        }
+    /// Run a batch and report it; false if nobody is there to whom.
+    fn answer(&mut self, py: Python<'_>, work: Work, report: &UnboundedSender<Result<Vec<Tensor>, Failure>>) -> bool {
+        let computed = caught(|| self.run(py, &work)).unwrap_or_else(|| Err(Failure("the daemon failed on this request".into())));
+        let outputs = if work.told.is_empty() { None } else { computed.as_ref().ok().cloned() };
+        // Without the interpreter: whoever is woken by it may be on this core.
+        py.detach(|| {
+            if report.send(computed).is_err() {
+                return false;
+            }
+            // Its callers have their answers: a defect from here on must not end the thread.
+            let Some(outputs) = outputs else { return true };
+            if let Some(drift) = &self.drift {
+                let requests = work.told.iter().map(|one| (one.arm, one.rows));
+                caught(|| drift.count(&work.inputs, &work.computed, &outputs, requests));
+            }
+            if let Some(log) = &mut self.log {
+                log.add(Logged { requests: work.told, inputs: work.inputs, computed: work.computed, outputs });
+            }
+            true
+        })
     }
 
     fn run(&self, py: Python<'_>, work: &Work) -> Result<Vec<Tensor>, Failure> {
@@ -140,6 +151,14 @@ impl Engine {
             .zip(&work.computed)
             .map(|((shape, data), place)| tensor(self.outputs[*place], shape, &data).map_err(told))
             .collect()
+    }
+}
+
+/// The next batch; an error once it is `due` to do something else, or there are no more.
+fn next(work: &mut Receiver<Work>, due: Option<Instant>) -> Result<Work, RecvTimeoutError> {
+    match due {
+        None => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(due) => work.recv_timeout(due.saturating_duration_since(Instant::now())),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::drift::DriftCounting;
 use crate::engine::{Engine, Worker};
 use crate::form::{Form, Spec};
 use crate::lane::{Lane, Limits};
+use crate::log::Log;
 use crate::pool::Pool;
 use crate::router::{Model, Table};
 use crate::tensors::Datatype;
@@ -35,7 +36,8 @@ pub struct Version {
     batchable: bool,
     always: Vec<String>,
     run: Py<PyAny>,
-    tell: Option<Py<PyAny>>,
+    /// What is told of the rows of a share of the requests, and that share.
+    log: Option<(Py<PyAny>, f64)>,
     drift: Option<Py<DriftCounting>>,
 }
 
@@ -129,7 +131,7 @@ impl Installed {
         let form = Form::new(&version.model, &version.number.to_string(), inputs, outputs, version.batchable, version.always);
         let limits = if version.batchable { self.limits } else { Limits { max_rows: 1, max_delay: Duration::ZERO } };
         let drift = version.drift.map(|drift| drift.get().counting.clone());
-        let engine = Engine::new(&form, version.run, version.tell, drift);
+        let engine = Engine::new(&form, version.run, version.log.map(|(tell, share)| Log::new(tell, share)), drift);
         let worker = Worker::start(format!("engine-{}", version.number), engine, self.running.borrow().clone());
         let worker = worker.map_err(|error| format!("no thread for a version: {error}"))?;
         let counters = counters.of(&version.model, version.number);

@@ -87,7 +87,7 @@ fn daemon(py: Python<'_>) -> PyResult<Server> {
         ("batchable", true.into_py_any(py)?),
         ("always", Vec::<String>::new().into_py_any(py)?),
         ("run", run),
-        ("tell", function(py, |_| panic!("provoked"))),
+        ("log", (function(py, |_| panic!("provoked")), 1.0).into_py_any(py)?),
         ("drift", py.None()),
     ];
     let model = [
