@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from server.engine import DTYPES, WIRE_DTYPES, Columns, Tensor
+from server.engine import DTYPES, Columns, Tensor, encoded
 from server.errors import ModelFailedError
 from server.loaded_version import LoadedVersion
 from server.observed import LoggedBatch, LoggedRequest
@@ -18,23 +18,24 @@ class Runs:
     def __init__(self, version: LoadedVersion, log: Callable[[LoggedBatch], None] | None) -> None:
         self._version = version
         self._log = log
+        self._engine = version.engine
+        self._tensors = [(spec.name, DTYPES[spec.datatype]) for spec in version.signature.inputs]
         self._names = [spec.name for spec in version.signature.outputs]
         self._inputs: Columns = {}
         self._outputs: Columns = {}
 
-    def run(self, columns: list[tuple[Any, list[int]]], places: list[int]) -> list[tuple[tuple[int, ...], Any]] | str:
-        """Shape and memory of the outputs at `places`, for memory and shape of each input, texts as lists; or why there are none.
+    def run(self, columns: list[tuple[Any, list[int]]], places: list[int]) -> list[Tensor] | str:
+        """The outputs at `places`, or why there are none, for memory and shape of each input; the memory of texts is a list of them.
 
-        The memory of an output is its array: nothing may change it any more.
+        Answers are made of the memory of the outputs: nothing may change it any more.
         """
-        signature = self._version.signature
-        self._inputs = {spec.name: _tensor(spec.datatype, *column) for spec, column in zip(signature.inputs, columns, strict=True)}
+        tensors = zip(self._tensors, columns, strict=True)
+        self._inputs = {name: _tensor(dtype, memory, shape) for (name, dtype), (memory, shape) in tensors}
         try:
-            self._outputs = self._version.engine.run(self._inputs, [self._names[place] for place in places])
+            self._outputs = self._engine.run(self._inputs, [self._names[place] for place in places])
         except ModelFailedError as error:
             return str(error)
-        outputs = zip(self._outputs.values(), places, strict=True)
-        return [(tensor.shape, _memory(signature.outputs[place].datatype, tensor)) for tensor, place in outputs]
+        return list(self._outputs.values())
 
     def tell(self, requests: list[tuple[str, str, float, int, int]]) -> None:
         """These requests, in order, had the rows of the last run: id, arm, seconds since it came, rows, and the number of the first."""
@@ -42,18 +43,11 @@ class Runs:
             now, version = time.time(), self._version
             logged = [LoggedRequest(name, arm, now - ago, rows, start) for name, arm, ago, rows, start in requests]
             rows = sum(request.rows for request in logged)
-            self._log(LoggedBatch(version.model, version.number, version.signature, logged, rows, self._inputs, self._outputs))
+            self._log(
+                LoggedBatch(version.model, version.number, version.signature, logged, rows, encoded(self._inputs), encoded(self._outputs))
+            )
 
 
-def _memory(datatype: str, tensor: Tensor) -> Any:
-    if datatype == "BYTES":
-        return tensor.ravel().tolist()
-    return np.ascontiguousarray(tensor, WIRE_DTYPES[datatype])
-
-
-def _tensor(datatype: str, memory: Any, shape: list[int]) -> Tensor:
-    if datatype == "BYTES":
-        tensor = np.empty(len(memory), dtype=object)
-        tensor[:] = memory
-        return tensor.reshape(shape)
-    return np.frombuffer(memory, DTYPES[datatype]).reshape(shape)
+def _tensor(dtype: np.dtype[Any], memory: Any, shape: list[int]) -> Tensor:
+    values = np.fromiter(memory, dtype, len(memory)) if dtype.hasobject else np.frombuffer(memory, dtype)
+    return values.reshape(shape)
