@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use pyo3::exceptions::PyUnicodeDecodeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,7 +15,8 @@ use crate::drift::Counting;
 use crate::form::Form;
 use crate::memory::{self, Memory};
 use crate::router::Arm;
-use crate::tensors::{self, Datatype, Tensor};
+use crate::tensors::{Datatype, Tensor};
+use crate::texts;
 
 /// Why a batch has no outputs, in a line a caller may read.
 pub struct Failure(pub String);
@@ -153,26 +153,12 @@ impl Engine {
 
 fn memory<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
     if tensor.datatype == Datatype::Bytes {
-        let texts: Vec<_> = tensors::texts(tensor.data()).map(|text| PyString::from_bytes(py, text)).collect::<PyResult<_>>()?;
-        return Ok(PyList::new(py, texts)?.into_any());
+        return Ok(texts::made(py, tensor.data())?.into_any());
     }
     Ok(Bound::new(py, Memory::new(tensor.clone().into_data()))?.into_any())
 }
 
 fn tensor(datatype: Datatype, array: &Bound<'_, PyAny>) -> PyResult<Tensor> {
-    let (shape, data) = if datatype == Datatype::Bytes { texts(array)? } else { memory::held(array, datatype.size())? };
+    let (shape, data) = if datatype == Datatype::Bytes { texts::read(array)? } else { memory::held(array, datatype.size())? };
     Ok(Tensor::new(datatype, shape, data))
-}
-
-/// Shape of an array of texts, and they as they are in an answer.
-fn texts(array: &Bound<'_, PyAny>) -> PyResult<(Vec<usize>, Bytes)> {
-    let py = array.py();
-    let flat = array.call_method0(intern!(py, "ravel"))?.call_method0(intern!(py, "tolist"))?.cast_into::<PyList>()?;
-    let mut bytes = Vec::with_capacity(16 * flat.len());
-    for text in flat {
-        let text = text.cast::<PyString>()?.to_str()?;
-        bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(text.as_bytes());
-    }
-    Ok((array.getattr(intern!(py, "shape"))?.extract()?, bytes.into()))
 }

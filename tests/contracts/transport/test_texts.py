@@ -8,6 +8,8 @@ from typing import TypeAlias
 import duckdb
 import grpc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry.location import create_registry
 from server.onnx_engine import OnnxEngine
@@ -132,6 +134,17 @@ def test_text_comes_back_as_it_was_sent(texts: Daemon, form: Form, text: str) ->
 def test_texts_of_several_rows_and_columns_come_back_in_their_places(texts: Daemon, form: Form) -> None:
     elements = [text.encode() for text in ODD.values()]
     assert answered(texts, form("table", {"x": elements}, [len(elements) // 2, 2])) == [elements]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(("a", "b", "", "ü", "c" * 64, "c" * 65)) | st.text(max_size=70) | st.integers().map(str), min_size=1, max_size=600
+    )
+)
+def test_texts_that_repeat_and_texts_that_do_not_come_back_in_order(texts: Daemon, sent: list[str]) -> None:
+    elements = [text.encode() for text in sent]
+    assert answered(texts, raw("echo", {"x": elements})) == [elements]
 
 
 @pytest.mark.parametrize("form", [raw, typed])
