@@ -58,12 +58,12 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// The bytes of an array, which has to be contiguous and must not be changed from now on, without a copy.
-pub fn held(array: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+/// Shape and bytes of an array of elements of `size` bytes, which has to be contiguous and must not be changed from now on, without a copy.
+pub fn held(array: &Bound<'_, PyAny>, size: usize) -> PyResult<(Vec<usize>, Bytes)> {
     let buffer = PyUntypedBuffer::get(array)?;
-    if !buffer.is_c_contiguous() {
-        return Err(PyBufferError::new_err("an output is not contiguous"));
+    if !buffer.is_c_contiguous() || buffer.item_size() != size {
+        return Err(PyBufferError::new_err("an output is not contiguous, or has another datatype than the signature says"));
     }
     let held = Held { _array: array.clone().unbind(), start: buffer.buf_ptr().cast_const().cast(), length: buffer.len_bytes() };
-    Ok(Bytes::from_owner(held))
+    Ok((buffer.shape().to_vec(), Bytes::from_owner(held)))
 }
