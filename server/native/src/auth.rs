@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use sha2::{Digest as _, Sha256};
 
 use crate::call::Peer;
 use crate::grants::Known;
@@ -19,7 +19,7 @@ const SCHEME: &[u8] = b"bearer ";
 const MAX_VERIFIED: usize = 4096;
 
 /// The SHA-256 of a token.
-pub type Digest = [u8; SHA256_OUTPUT_LEN];
+pub type Digest = [u8; 32];
 
 /// Credentials by what is known of them; replaced as a whole when a file of them changes.
 #[derive(Default)]
@@ -134,9 +134,7 @@ fn shown(headers: &HeaderMap) -> Shown<'_> {
 }
 
 fn digest_of(token: &[u8]) -> Digest {
-    let mut found = Digest::default();
-    found.copy_from_slice(digest(&SHA256, token).as_ref());
-    found
+    Sha256::digest(token).into()
 }
 
 #[cfg(test)]

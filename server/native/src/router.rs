@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use ring::digest;
+use sha2::{Digest, Sha256};
 
 use crate::lane::Lane;
 
@@ -71,12 +71,8 @@ fn assigned<'a, T>(model: &[u8], canaries: &'a [(T, u64)], key: &[u8]) -> Option
     if canaries.is_empty() {
         return None;
     }
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(model);
-    context.update(&[0]);
-    context.update(key);
-    let hash = context.finish();
-    let first: [u8; 8] = hash.as_ref()[..8].try_into().ok()?;
+    let hash = Sha256::new().chain_update(model).chain_update([0]).chain_update(key).finalize();
+    let first = *hash.first_chunk()?;
     let mut slot = u64::from_be_bytes(first) % SLOTS;
     for (version, percent) in canaries {
         if slot < *percent {

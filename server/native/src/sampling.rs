@@ -1,6 +1,6 @@
 //! Which requests are logged: the same answer as `is_in_share` of `server/prediction_table.py`, in whatever process a request is answered.
 
-use ring::digest::{SHA256, digest};
+use sha2::{Digest, Sha256};
 
 /// A share of all requests, chosen by a hash of their ids.
 #[derive(Clone, Copy)]
@@ -22,8 +22,8 @@ impl Sampling {
 }
 
 fn hash(id: &[u8]) -> u64 {
-    let hash = digest(&SHA256, id);
-    hash.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    let hash = Sha256::digest(id);
+    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
