@@ -15,7 +15,7 @@ from registry import bundle
 from registry.bundle import Signature, TensorSpec
 from registry.profile import NumericFeature, Profile
 from server.drift_places import input_places
-from server.engine import Columns, Engine, Tensor, bytes_of
+from server.engine import Columns, Engine, Tensor
 from server.errors import ModelFailedError, NotServableError
 from server.row_probe import agree
 
@@ -97,7 +97,7 @@ def check_profile(profile: Profile, signature: Signature) -> None:
 
 
 def check_golden(raw: bytes, engine: Engine, signature: Signature) -> Columns:
-    """The golden inputs, when they give the golden outputs.
+    """The golden inputs, as an engine takes them, when they give the golden outputs.
 
     Raises:
         NotServableError: if they do not, or cannot be read.
@@ -119,4 +119,4 @@ def check_golden(raw: bytes, engine: Engine, signature: Signature) -> Columns:
 
 
 def _golden(array: Tensor) -> Tensor:
-    return bytes_of(array) if array.dtype.kind == "U" else array
+    return array.astype(str).astype(object) if array.dtype.kind in "SU" else array

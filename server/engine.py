@@ -2,17 +2,18 @@
 
 import itertools
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from registry.bundle import Signature
+from server.errors import ModelFailedError
 
 Tensor: TypeAlias = NDArray[Any]
 Columns: TypeAlias = Mapping[str, Tensor]
-"""Tensors by name. BYTES tensors have dtype object and hold `bytes`; every other datatype has the numpy dtype of `DTYPES`."""
+"""Tensors by name, each of the numpy dtype of `DTYPES`. What a BYTES tensor holds is `bytes`, and `str` for an engine alone."""
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -52,11 +53,29 @@ def joined(parts: Sequence[Columns]) -> dict[str, Tensor]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def bytes_of(texts: Tensor) -> Tensor:
-    """The BYTES tensor of a tensor of text: UTF-8."""
-    encoded = np.empty(texts.size, dtype=object)
-    encoded[:] = list(map(str.encode, texts.ravel().tolist()))
-    return encoded.reshape(texts.shape)
+def decoded(inputs: Columns, signature: Signature) -> dict[str, Tensor]:
+    """The inputs as an engine takes them.
+
+    Raises:
+        ModelFailedError: if the bytes of a text are not UTF-8.
+    """
+    return {spec.name: _text(spec.name, inputs[spec.name]) if spec.datatype == "BYTES" else inputs[spec.name] for spec in signature.inputs}
+
+
+def encoded(outputs: Columns) -> dict[str, Tensor]:
+    """What an engine gave, with texts as UTF-8."""
+    return {name: _mapped(str.encode, tensor) if tensor.dtype == object else tensor for name, tensor in outputs.items()}
+
+
+def _text(name: str, tensor: Tensor) -> Tensor:
+    try:
+        return _mapped(bytes.decode, tensor)
+    except UnicodeDecodeError as error:
+        raise ModelFailedError(f"input {name} holds bytes that are not UTF-8 text, which this model needs") from error
+
+
+def _mapped(function: Callable[[Any], bytes | str], tensor: Tensor) -> Tensor:
+    return np.fromiter(map(function, tensor.ravel().tolist()), object, tensor.size).reshape(tensor.shape)
 
 
 def raw_bytes(tensor: Tensor, datatype: str) -> bytes:
@@ -84,7 +103,7 @@ class Engine(Protocol):
         ...
 
     def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:
-        """Compute the named outputs, at least one, for one batch; they come in that order.
+        """Compute the named outputs, at least one, for one batch; they come in that order. Texts are `str`, which UTF-8 can carry.
 
         Raises:
             ModelFailedError: if the model refuses these values, or there is no such output.

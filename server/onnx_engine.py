@@ -5,10 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from registry.bundle import Signature, TensorSpec
-from server.engine import DTYPES, Columns, Tensor, bytes_of
+from server.engine import Columns, Tensor
 from server.errors import ModelFailedError, NotServableError
 
 # Set before the import, else ONNX Runtime 1.32 writes a telemetry database under the user's cache folder.
@@ -53,17 +51,12 @@ class OnnxEngine:
             raise NotServableError(f"ONNX Runtime cannot load the model: {one_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.signature = Signature(tuple(map(_spec, inputs)), tuple(map(_spec, outputs)))
-        self._texts = tuple(spec.name for spec in self.signature.inputs if spec.datatype == "BYTES")
         self.batchable = _batchable(inputs, outputs)
 
     def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:
         """See `Engine.run`."""
         try:
-            feed = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts}}
-            values = self._session.run(outputs, feed)
-            return {name: _encoded(np.asarray(value)) for name, value in zip(outputs, values, strict=True)}
-        except ModelFailedError:
-            raise
+            return dict(zip(outputs, self._session.run(outputs, inputs), strict=True))
         except Exception as error:  # the same
             raise ModelFailedError(f"the model failed on this input: {one_line(error)}") from error
 
@@ -98,18 +91,6 @@ def _widened_by_others(inputs: list[Any], outputs: list[Any]) -> bool:
     """Whether the size of a row of an output may come of the values: split texts, say, are padded to the longest of all rows."""
     known = {size for node in inputs for size in node.shape[1:] if isinstance(size, str)}
     return any(not isinstance(size, int) and size not in known for node in outputs for size in node.shape[1:])
-
-
-def _decoded(name: str, tensor: Tensor) -> Tensor:
-    try:
-        texts = list(map(bytes.decode, tensor.ravel().tolist()))
-    except UnicodeDecodeError as error:
-        raise ModelFailedError(f"input {name} holds bytes that are not UTF-8 text, which this model needs") from error
-    return np.array(texts, dtype=object).reshape(tensor.shape)
-
-
-def _encoded(tensor: Tensor) -> Tensor:
-    return bytes_of(tensor) if tensor.dtype == DTYPES["BYTES"] or tensor.dtype.kind in "US" else tensor
 
 
 def one_line(error: Exception) -> str:

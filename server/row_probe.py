@@ -43,8 +43,9 @@ def agree(expected: Tensor, got: Tensor) -> bool:
 def what_mixes_rows(engine: Engine, signature: Signature, rows: Columns | None) -> str:
     """Why the rows of several requests must not share a run; empty if they may.
 
-    `rows` are rows known to be good, if there are any; where fewer than two of them differ, rows are made up. A probe that fails counts as
-    a reason: what is not known to keep rows apart is run for each caller alone. Runs the model, which also warms it up.
+    `rows` are rows known to be good, as an engine takes them, if there are any; where fewer than two of them differ, rows are made up. A
+    probe that fails counts as a reason: what is not known to keep rows apart is run for each caller alone. Runs the model, which also warms
+    it up.
     """
     if not engine.batchable:
         warm_up(engine, signature, rows)
@@ -144,5 +145,5 @@ def _tensor(datatype: str, shape: tuple[int, ...], generator: np.random.Generato
     places = np.arange(prod(shape))
     numbers = ((places // width + places % width) % PROBE_ROWS).reshape(shape)
     if datatype == "BYTES":
-        return np.array([str(number).encode() for number in numbers.ravel()], dtype=object).reshape(shape)
+        return np.array([str(number) for number in numbers.ravel()], dtype=object).reshape(shape)
     return numbers % 2 == 1 if datatype == "BOOL" else numbers.astype(DTYPES[datatype])

@@ -133,7 +133,7 @@ def register_classifier(
         CLASSES,
         "yes",
     )
-    rows = {"numeric": reference, "categorical": np.array([[text.encode()] for text in texts], object)}
+    rows = {"numeric": reference, "categorical": np.array([[text] for text in texts], object)}
     # From the model that will serve: numpy's sigmoid differs in the last bit, which moves a value that is itself an edge.
     score = OnnxEngine(classifier(weight), threads=1).run(rows, ["probabilities"])["probabilities"][:, 1]
     profile = Profile(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from server.engine import Columns, joined, rows_of
+from server.engine import Columns, decoded, encoded, joined, rows_of
 from server.errors import DeadlineExceededError, ModelFailedError, RequestError
 from server.grpcio_transport.fair_queue import FairQueue, Piece, Waiting
 from server.grpcio_transport.pace import Pace
@@ -43,6 +43,7 @@ class Batcher:
 
     def __init__(self, version: LoadedVersion, *, max_batch_rows: int, max_queue_delay: float, observe: Callable[[Batch], None]) -> None:
         self._engine = version.engine
+        self._signature = version.signature
         self._max_rows = max_batch_rows if version.batchable else 1
         self._max_delay = max_queue_delay if version.batchable else 0.0
         self._observe = observe
@@ -190,7 +191,7 @@ class Batcher:
     def _compute(self, pieces: Sequence[Piece]) -> Batch:
         started = time.perf_counter()
         inputs = _inputs(pieces)
-        outputs = self._engine.run(inputs, pieces[0].waiting.outputs)
+        outputs = encoded(self._engine.run(decoded(inputs, self._signature), pieces[0].waiting.outputs))
         rows = sum(piece.rows for piece in pieces)
         whole = len(pieces) == 1 and pieces[0].rows == pieces[0].waiting.rows
         if not whole and any(not tensor.ndim or len(tensor) != rows for tensor in outputs.values()):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from server.engine import DTYPES, WIRE_DTYPES, Tensor
+from server.engine import DTYPES, Tensor
 from server.errors import ModelFailedError
 from server.loaded_version import LoadedVersion
 
@@ -13,33 +13,23 @@ class Runs:
     """Called by the thread of the version alone."""
 
     def __init__(self, version: LoadedVersion) -> None:
-        self._version = version
+        self._engine = version.engine
+        self._tensors = [(spec.name, DTYPES[spec.datatype]) for spec in version.signature.inputs]
         self._names = [spec.name for spec in version.signature.outputs]
 
-    def run(self, columns: list[tuple[Any, list[int]]], places: list[int]) -> list[tuple[tuple[int, ...], Any]] | str:
-        """Shape and memory of the outputs at `places`, for memory and shape of each input, texts as lists; or why there are none.
+    def run(self, columns: list[tuple[Any, list[int]]], places: list[int]) -> list[Tensor] | str:
+        """The outputs at `places`, or why there are none, for memory and shape of each input; the memory of texts is a list of them.
 
-        The memory of an output is its array: nothing may change it any more.
+        Answers are made of the memory of the outputs: nothing may change it any more.
         """
-        signature = self._version.signature
-        inputs = {spec.name: _tensor(spec.datatype, *column) for spec, column in zip(signature.inputs, columns, strict=True)}
+        tensors = zip(self._tensors, columns, strict=True)
+        inputs = {name: _tensor(dtype, memory, shape) for (name, dtype), (memory, shape) in tensors}
         try:
-            computed = self._version.engine.run(inputs, [self._names[place] for place in places])
+            return list(self._engine.run(inputs, [self._names[place] for place in places]).values())
         except ModelFailedError as error:
             return str(error)
-        outputs = zip(computed.values(), places, strict=True)
-        return [(tensor.shape, _memory(signature.outputs[place].datatype, tensor)) for tensor, place in outputs]
 
 
-def _memory(datatype: str, tensor: Tensor) -> Any:
-    if datatype == "BYTES":
-        return tensor.ravel().tolist()
-    return np.ascontiguousarray(tensor, WIRE_DTYPES[datatype])
-
-
-def _tensor(datatype: str, memory: Any, shape: list[int]) -> Tensor:
-    if datatype == "BYTES":
-        tensor = np.empty(len(memory), dtype=object)
-        tensor[:] = memory
-        return tensor.reshape(shape)
-    return np.frombuffer(memory, DTYPES[datatype]).reshape(shape)
+def _tensor(dtype: np.dtype[Any], memory: Any, shape: list[int]) -> Tensor:
+    values = np.fromiter(memory, dtype, len(memory)) if dtype.hasobject else np.frombuffer(memory, dtype)
+    return values.reshape(shape)

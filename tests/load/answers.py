@@ -22,7 +22,7 @@ Reference: TypeAlias = tuple[bytes, NDArray[np.float32]]
 def reference(raw: bytes, row: NDArray[np.float32]) -> Reference:
     """What a model says of a row, float32 [1, n]."""
     outputs = OnnxEngine(raw, threads=1).run({NUMERIC: row}, (LABEL, PROBABILITIES))
-    return bytes(outputs[LABEL][0]), outputs[PROBABILITIES][0]
+    return outputs[LABEL][0].encode(), outputs[PROBABILITIES][0]
 
 
 def is_right(body: bytes, references: Mapping[str, Reference]) -> bool:

@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
 use bytes::Bytes;
+use pyo3::exceptions::PyUnicodeDecodeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyList, PyString};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::caught::caught;
@@ -17,19 +18,21 @@ use crate::log::Log;
 use crate::logged::Logged;
 use crate::memory::{self, Memory};
 use crate::router::Arm;
-use crate::tensors::{self, Datatype, Tensor};
+use crate::tensors::{Datatype, Tensor};
+use crate::texts;
 
 /// Why a batch has no outputs, in a line a caller may read.
 pub struct Failure(pub String);
 
 /// `run(inputs, outputs)` of Python: inputs are memory and shape for each of the signature's, texts as a list; outputs are places. It gives
-/// shape and memory of each output, texts as a list, or a text that says why there are none.
+/// the array of each output, or a text that says why there are none.
 ///
 /// `drift` counts the rows of what it ran, and `log` keeps them, if anybody wants that.
 pub struct Engine {
     run: Py<PyAny>,
     log: Option<Log>,
     drift: Option<Arc<Counting>>,
+    inputs: Vec<String>,
     outputs: Vec<Datatype>,
 }
 
@@ -87,7 +90,8 @@ impl Worker {
 
 impl Engine {
     pub fn new(form: &Form, run: Py<PyAny>, log: Option<Log>, drift: Option<Arc<Counting>>) -> Self {
-        Engine { run, log, drift, outputs: form.outputs().iter().map(|spec| spec.datatype).collect() }
+        let inputs = form.inputs().iter().map(|spec| spec.name.clone()).collect();
+        Engine { run, log, drift, inputs, outputs: form.outputs().iter().map(|spec| spec.datatype).collect() }
     }
 
     fn serve(&mut self, py: Python<'_>, work: &mut Receiver<Work>, report: &UnboundedSender<Result<Vec<Tensor>, Failure>>) {
@@ -134,23 +138,26 @@ impl Engine {
     fn run(&self, py: Python<'_>, work: &Work) -> Result<Vec<Tensor>, Failure> {
         let told = |error: PyErr| Failure(error.to_string());
         let columns = PyList::empty(py);
-        for tensor in &work.inputs {
-            let memory = memory(py, tensor).map_err(told)?;
+        for (name, tensor) in self.inputs.iter().zip(&work.inputs) {
+            let memory = memory(py, tensor).map_err(|error| {
+                if error.is_instance_of::<PyUnicodeDecodeError>(py) {
+                    return Failure(format!("input {name} holds bytes that are not UTF-8 text, which this model needs"));
+                }
+                told(error)
+            })?;
             columns.append((memory, &tensor.shape)).map_err(told)?;
         }
         let answer = self.run.call1(py, (columns, &work.computed)).map_err(told)?.into_bound(py);
-        if let Ok(text) = answer.extract::<String>() {
-            return Err(Failure(text));
+        if let Ok(text) = answer.cast::<PyString>() {
+            return Err(Failure(text.to_string()));
         }
-        let outputs: Vec<(Vec<usize>, Bound<'_, PyAny>)> = answer.extract().map_err(told)?;
-        if outputs.iter().any(|(shape, _)| work.rows.is_some_and(|rows| shape.first() != Some(&rows))) {
+        let arrays = answer.cast::<PyList>().map_err(|error| told(error.into()))?;
+        let outputs = arrays.iter().zip(&work.computed).map(|(array, place)| tensor(self.outputs[*place], &array));
+        let outputs: Vec<Tensor> = outputs.collect::<PyResult<_>>().map_err(told)?;
+        if outputs.iter().any(|output| work.rows.is_some_and(|rows| output.shape.first() != Some(&rows))) {
             return Err(Failure("the model gave another number of rows than it got".into()));
         }
-        outputs
-            .into_iter()
-            .zip(&work.computed)
-            .map(|((shape, data), place)| tensor(self.outputs[*place], shape, &data).map_err(told))
-            .collect()
+        Ok(outputs)
     }
 }
 
@@ -164,21 +171,12 @@ fn next(work: &mut Receiver<Work>, due: Option<Instant>) -> Result<Work, RecvTim
 
 fn memory<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
     if tensor.datatype == Datatype::Bytes {
-        return Ok(PyList::new(py, tensors::texts(tensor.data()).map(|text| PyBytes::new(py, text)).collect::<Vec<_>>())?.into_any());
+        return Ok(texts::made(py, tensor.data())?.into_any());
     }
     Ok(Bound::new(py, Memory::new(tensor.clone().into_data()))?.into_any())
 }
 
-fn tensor(datatype: Datatype, shape: Vec<usize>, data: &Bound<'_, PyAny>) -> PyResult<Tensor> {
-    if datatype != Datatype::Bytes {
-        return Ok(Tensor::new(datatype, shape, memory::held(data)?));
-    }
-    let texts = data.cast::<PyList>()?;
-    let mut bytes = Vec::with_capacity(16 * texts.len());
-    for text in texts {
-        let text = text.cast::<PyBytes>()?.as_bytes();
-        bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(text);
-    }
-    Ok(Tensor::new(datatype, shape, bytes.into()))
+fn tensor(datatype: Datatype, array: &Bound<'_, PyAny>) -> PyResult<Tensor> {
+    let (shape, data) = if datatype == Datatype::Bytes { texts::read(array)? } else { memory::held(array, datatype.size())? };
+    Ok(Tensor::new(datatype, shape, data))
 }

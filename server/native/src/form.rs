@@ -63,6 +63,10 @@ impl Form {
         Form { inputs, outputs, batchable, always, start: start.freeze(), heads, all }
     }
 
+    pub fn inputs(&self) -> &[Spec] {
+        &self.inputs
+    }
+
     pub fn outputs(&self) -> &[Spec] {
         &self.outputs
     }

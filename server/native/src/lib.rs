@@ -54,6 +54,7 @@ mod shared;
 mod status;
 mod streams;
 mod tensors;
+mod texts;
 mod tls;
 mod transport;
 mod turns;

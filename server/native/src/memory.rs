@@ -4,6 +4,7 @@ use bytes::Bytes;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 /// Bytes that Python may read in place: `numpy.frombuffer` takes them without a copy.
@@ -58,12 +59,17 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// The bytes of an array, which has to be contiguous and must not be changed from now on, without a copy.
-pub fn held(array: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+/// Shape and bytes of an array of elements of `size` bytes, which has to be contiguous and must not be changed from now on, without a copy.
+pub fn held(array: &Bound<'_, PyAny>, size: usize) -> PyResult<(Vec<usize>, Bytes)> {
+    // PyO3 takes no buffer without dimensions.
+    if array.getattr(intern!(array.py(), "ndim"))?.extract::<usize>()? == 0 {
+        let (_, bytes) = held(&array.call_method0(intern!(array.py(), "ravel"))?, size)?;
+        return Ok((Vec::new(), bytes));
+    }
     let buffer = PyUntypedBuffer::get(array)?;
-    if !buffer.is_c_contiguous() {
-        return Err(PyBufferError::new_err("an output is not contiguous"));
+    if !buffer.is_c_contiguous() || buffer.item_size() != size {
+        return Err(PyBufferError::new_err("an output is not contiguous, or has another datatype than the signature says"));
     }
     let held = Held { _array: array.clone().unbind(), start: buffer.buf_ptr().cast_const().cast(), length: buffer.len_bytes() };
-    Ok(Bytes::from_owner(held))
+    Ok((buffer.shape().to_vec(), Bytes::from_owner(held)))
 }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from registry.bundle import Signature
 from registry.location import create_registry
+from server.engine import decoded, encoded
 from server.errors import ModelFailedError, NotServableError
 from server.onnx_engine import OnnxEngine
 from tests.contracts.transport.onnx_calls import Tensors, ask_raw, put_in_production
@@ -80,7 +81,7 @@ def _alone(engine: OnnxEngine, case: Case, inputs: Tensors) -> Case:
 
 
 def _run(engine: OnnxEngine, inputs: Tensors) -> dict[str, NDArray[Any]]:
-    return engine.run(inputs, tuple(spec.name for spec in engine.signature.outputs))
+    return encoded(engine.run(decoded(inputs, engine.signature), tuple(spec.name for spec in engine.signature.outputs)))
 
 
 def _differences(client: triton.InferenceServerClient, pool: ThreadPoolExecutor, crowd: Crowd) -> list[str]:

@@ -18,6 +18,7 @@ from registry.bundle import Signature
 from registry.errors import RegistryError
 from registry.location import create_registry
 from registry.registry import Registry
+from server.engine import decoded, encoded
 from server.errors import ModelFailedError, NotServableError
 from server.onnx_engine import OnnxEngine
 from tests.contracts.transport.onnx_calls import ask_raw, ask_typed, has_typed_form, put_in_production
@@ -98,7 +99,7 @@ def test_a_wrong_answer_is_told_from_the_right_one(spoil: Callable[[NDArray[Any]
 def _in_process(case: Case, model: str) -> Outcome | Ready:
     try:
         engine = OnnxEngine(case.model, threads=1)
-        difference = case.difference(engine.run(case.inputs, tuple(case.outputs)))
+        difference = case.difference(encoded(engine.run(decoded(case.inputs, engine.signature), tuple(case.outputs))))
     except NotServableError as error:
         if kind := re.search(r" is a (\S+), which the Open Inference Protocol cannot carry", str(error)):
             return Outcome(case.name, NOT_CARRIED, kind[1])
