@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from registry.bundle import TensorSpec
-from server.engine import DTYPES, Columns, Tensor
+from server.engine import DTYPES, Columns
 from server.loaded_version import LoadedVersion
+from server.native.tensors import tensor
 from server.observed import LoggedBatch, LoggedRequest
 
 _Request: TypeAlias = tuple[str, str, float, int, int]
@@ -30,10 +29,4 @@ def tell(version: LoadedVersion, log: Callable[[LoggedBatch], None], batches: It
 
 
 def _columns(specs: Sequence[TensorSpec], tensors: Sequence[_Tensor]) -> Columns:
-    return {spec.name: _tensor(spec.datatype, *tensor) for spec, tensor in zip(specs, tensors, strict=True)}
-
-
-def _tensor(datatype: str, memory: Any, shape: Sequence[int]) -> Tensor:
-    if datatype == "BYTES":
-        return np.fromiter(memory, object, len(memory)).reshape(shape)
-    return np.frombuffer(memory, DTYPES[datatype]).reshape(shape)
+    return {spec.name: tensor(DTYPES[spec.datatype], memory, shape) for spec, (memory, shape) in zip(specs, tensors, strict=True)}

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import numpy as np
-
 from server.engine import DTYPES, Tensor
 from server.errors import ModelFailedError
 from server.loaded_version import LoadedVersion
+from server.native.tensors import tensor
 
 
 class Runs:
@@ -23,13 +22,8 @@ class Runs:
         Answers are made of the memory of the outputs: nothing may change it any more.
         """
         tensors = zip(self._tensors, columns, strict=True)
-        inputs = {name: _tensor(dtype, memory, shape) for (name, dtype), (memory, shape) in tensors}
+        inputs = {name: tensor(dtype, memory, shape) for (name, dtype), (memory, shape) in tensors}
         try:
             return list(self._engine.run(inputs, [self._names[place] for place in places]).values())
         except ModelFailedError as error:
             return str(error)
-
-
-def _tensor(dtype: np.dtype[Any], memory: Any, shape: list[int]) -> Tensor:
-    values = np.fromiter(memory, dtype, len(memory)) if dtype.hasobject else np.frombuffer(memory, dtype)
-    return values.reshape(shape)

@@ -1,6 +1,11 @@
 //! Which requests are logged: the same answer as `is_in_share` of `server/prediction_table.py`, in whatever process a request is answered.
 
+use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
+
+/// What SHA-256 starts from (FIPS 180-4, 5.3.3), and how many bytes a block of it holds beside a mark of their end and their number (5.1.1).
+const START: [u32; 8] = [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+const MOST_IN_BLOCK: usize = 55;
 
 /// A share of all requests, chosen by a hash of their ids.
 #[derive(Clone, Copy)]
@@ -21,9 +26,23 @@ impl Sampling {
     }
 }
 
+/// The first 8 bytes of the SHA-256 of an id.
 fn hash(id: &[u8]) -> u64 {
-    let hash = Sha256::digest(id);
-    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    let Some(block) = block(id) else {
+        return Sha256::digest(id).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+    };
+    let mut state = START;
+    compress256(&mut state, &[block]);
+    u64::from(state[0]) << 32 | u64::from(state[1])
+}
+
+/// The only block of what is hashed, if it fits into one, as nearly all ids do: what is made for any length takes half as long again for it.
+fn block(id: &[u8]) -> Option<[u8; 64]> {
+    let mut block = [0; 64];
+    block[..MOST_IN_BLOCK].get_mut(..id.len())?.copy_from_slice(id);
+    block[id.len()] = 0x80;
+    block[MOST_IN_BLOCK + 1..].copy_from_slice(&(8 * id.len() as u64).to_be_bytes());
+    Some(block)
 }
 
 #[cfg(test)]
@@ -50,7 +69,7 @@ mod tests {
         #![proptest_config(seeded())]
 
         #[test]
-        fn python_chooses_the_same(id in "\\PC{0,200}", share in prop_oneof![0.0..1.0, 0.0..1e-3, Just(1.0)]) {
+        fn python_chooses_the_same(id in prop_oneof!["\\PC{0,200}", "[a-z]{50,60}"], share in prop_oneof![0.0..1.0, 0.0..1e-3, Just(1.0)]) {
             prop_assert_eq!(Sampling::new(share).has(id.as_bytes()), is_in_share(&id, share));
             // Where one of them would be the first to see it: at the hash itself, and at the nearest shares beside it.
             let edge = hash(id.as_bytes()) as f64 / 2_f64.powi(64);
