@@ -140,6 +140,8 @@ impl Inference {
         let (Some(reply), Some(choice), Some(fitted)) = (&self.reply, &self.choice, &self.fitted) else { return };
         let timing = self.request.parameters.timing.then(|| self.timing.written());
         let Request { id, raw, .. } = &self.request;
+        #[cfg(test)]
+        crate::server::panics::provoke(crate::server::panics::UNWRITTEN, id);
         let written = reply.written(|answer| choice.lane.form.encode(answer, id, *raw, &fitted.wanted, parts, timing.as_deref()));
         let answer = match written {
             Ok(answer) => answer,

@@ -91,7 +91,7 @@ impl Pipeline {
         };
         inference.request = request;
         #[cfg(test)]
-        crate::server::panics::provoke(&inference.request.id);
+        crate::server::panics::provoke(crate::server::panics::UNTAKEN, &inference.request.id);
         if inference.request.id.is_empty() {
             inference.request.id = self.shared.new_id();
         }

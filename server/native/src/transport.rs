@@ -343,7 +343,7 @@ fn no_message() -> Status {
 /// A call that is no single inference.
 async fn call(pipeline: Rc<Pipeline>, head: Rc<Head>, peer: Arc<Peer>, messages: Messages, answers: Answers, open: OpenCall) {
     #[cfg(test)]
-    crate::server::panics::provoke(head.path().as_bytes());
+    crate::server::panics::provoke(crate::server::panics::UNTAKEN, head.path().as_bytes());
     let is_stream = matches!(head.path(), MODEL_STREAM_INFER | REFLECTION);
     if is_stream && let Err(status) = pipeline.may_begin(&head, &peer).await {
         return answers.refuse(&status);

@@ -9,7 +9,7 @@ use h2::client::SendRequest;
 use http::{HeaderMap, Request as HttpRequest};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyBytes, PyCFunction, PyTuple};
+use pyo3::types::{IntoPyDict, PyBytes, PyCFunction, PyList, PyMemoryView, PyTuple};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
@@ -23,15 +23,15 @@ const METADATA: &str = "/inference.GRPCInferenceService/ServerMetadata";
 const BROKEN: &str = "/inference.GRPCInferenceService/ModelMetadata";
 const OK: &str = "0";
 const INTERNAL: &str = "13";
-/// A method, and the id of a request, on which the thread that serves fails; rows on which the engine does, or on which it gives less than it
-/// says. What it tells of batches that ran fails each time.
-const UNTAKEN: &str = "/untaken";
+/// A method, and the id of a request, on which the thread that serves fails as it takes it; an id on which it does as it writes the answer;
+/// a row on which the engine fails. What is told of batches that ran fails each time.
+pub const UNTAKEN: &str = "/untaken";
+pub const UNWRITTEN: &str = "unwritten";
 const UNCOMPUTED: f32 = -1.0;
-const SHORT: f32 = -2.0;
 
-/// Called on the thread that serves as a request, or a call that is no inference, is taken.
-pub fn provoke(name: &[u8]) {
-    assert_ne!(name, UNTAKEN.as_bytes(), "provoked");
+/// Called on the thread that serves where it may fail on this name.
+pub fn provoke(defect: &str, name: &[u8]) {
+    assert_ne!(name, defect.as_bytes(), "provoked");
 }
 
 fn function(py: Python<'_>, answer: impl Fn(&Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> + Send + Sync + 'static) -> Py<PyAny> {
@@ -45,8 +45,8 @@ fn run(given: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
     let data: Vec<u8> = py.get_type::<PyBytes>().call1((memory,))?.extract()?;
     let rows: Vec<f32> = data.chunks(4).map(|row| f32::from_le_bytes(row.try_into().expect("four bytes"))).collect();
     assert!(!rows.contains(&UNCOMPUTED), "provoked");
-    let given = if rows.contains(&SHORT) { &data[..4] } else { &data };
-    vec![(shape, PyBytes::new(py, given))].into_py_any(py)
+    let array = py.get_type::<PyMemoryView>().call1((PyBytes::new(py, &data),))?.call_method1("cast", ("f", shape))?;
+    PyList::new(py, [array])?.into_py_any(py)
 }
 
 fn call(given: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
@@ -148,7 +148,7 @@ async fn connect(port: u16) -> SendRequest<Bytes> {
 async fn provoked(port: u16) {
     let (here, there) = (connect(port).await, connect(port).await);
     let well = || asking("", 7.0);
-    let inferences = [asking(UNTAKEN, 7.0), asking("", UNCOMPUTED), asking("", SHORT)];
+    let inferences = [asking(UNTAKEN, 7.0), asking("", UNCOMPUTED), asking(UNWRITTEN, 7.0)];
     let calls = [(BROKEN, Vec::new()), (UNTAKEN, Vec::new())];
     for (path, defect) in inferences.map(|inference| (INFER, inference)).into_iter().chain(calls) {
         let both = tokio::join!(code(&here, INFER, well()), code(&here, path, defect));
