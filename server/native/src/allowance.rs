@@ -6,6 +6,8 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -23,8 +25,30 @@ const FEWEST_EACH: u32 = 4;
 const INTERVAL: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_millis(1);
 
+/// When the thread that serves last woke, as there was nothing to do before.
+pub struct Woken {
+    base: Instant,
+    /// Nanoseconds since then.
+    at: AtomicU64,
+}
+
+impl Woken {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Woken { base: Instant::now(), at: AtomicU64::new(0) })
+    }
+
+    pub fn wakes(&self) {
+        self.at.store(self.base.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.base + Duration::from_nanos(self.at.load(Ordering::Relaxed))
+    }
+}
+
 /// When the thread that serves was last through with everything that was ready.
 pub struct Rounds {
+    woken: Arc<Woken>,
     last: Cell<Instant>,
     before: Cell<Instant>,
     number: Cell<u64>,
@@ -35,9 +59,10 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    pub fn new() -> Rc<Self> {
+    pub fn new(woken: Arc<Woken>) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Rounds {
+            woken,
             last: Cell::new(now),
             before: Cell::new(now),
             number: Cell::new(1),
@@ -58,7 +83,7 @@ impl Rounds {
             self.before.set(now);
             spawn_local(self.clone().beat());
         }
-        self.before.get()
+        self.before.get().max(self.woken.last())
     }
 
     /// A task among the others has its turn once all that were ready before it had theirs.
@@ -254,7 +279,7 @@ mod tests {
 
     #[test]
     fn calls_that_last_take_nothing_of_what_is_allowed() {
-        let allowance = Allowance::new(Rounds::new(), 100);
+        let allowance = Allowance::new(Rounds::new(Woken::new()), 100);
         allowance.allowed.set(FEWEST_EACH);
         let lasting: Vec<Lasting> = (0..50).map(|_| allowance.lasting()).collect();
         assert_eq!(allowance.calls(), FEWEST_EACH + 50);
@@ -264,7 +289,7 @@ mod tests {
 
     #[test]
     fn few_connections_are_left_enough_to_keep_the_engine_busy_together() {
-        let rounds = Rounds::new();
+        let rounds = Rounds::new(Woken::new());
         rounds.beats.set(true);
         let allowances: Vec<Rc<Allowance>> = (0..8).map(|_| Allowance::new(rounds.clone(), 1000)).collect();
         for allowance in allowances.iter().cycle().take(20) {
@@ -273,5 +298,17 @@ mod tests {
         assert_eq!(rounds.fewest(), FEWEST / 8);
         rounds.heard.set(1000);
         assert_eq!(rounds.fewest(), FEWEST_EACH);
+    }
+
+    #[test]
+    fn nothing_that_is_read_after_the_thread_woke_has_waited_for_it() {
+        let woken = Woken::new();
+        let rounds = Rounds::new(woken.clone());
+        rounds.beats.set(true);
+        let allowance = Allowance::new(rounds, 100);
+        let begun = Instant::now();
+        woken.wakes();
+        allowance.reads();
+        assert!(allowance.arrived() >= begun);
     }
 }

@@ -48,10 +48,10 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    pub fn new(shared: Arc<Shared>, installed: Installed) -> Self {
+    pub fn new(shared: Arc<Shared>, installed: Installed, rounds: Rc<Rounds>) -> Self {
         let Options { max_queue_rows, max_queue_bytes, .. } = shared.options;
         let admission = Admission::new(max_queue_rows, max_queue_bytes, shared.in_flight.clone());
-        Pipeline { shared, installed, rounds: Rounds::new(), admission: Rc::new(RefCell::new(admission)), rates: RefCell::default() }
+        Pipeline { shared, installed, rounds, admission: Rc::new(RefCell::new(admission)), rates: RefCell::default() }
     }
 
     /// Answer an inference, now or once a batch has computed it; or refuse it.

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::activity::{Activity, OpenCall};
-use crate::allowance::Allowance;
+use crate::allowance::{Allowance, Rounds, Woken};
 use crate::call::{Answers, Gone, Head, Messages, Peer, Refused};
 use crate::caught::{caught, caught_task};
 use crate::inference::{Inference, Reply};
@@ -80,8 +80,11 @@ pub fn run(
     orders: UnboundedReceiver<Order>,
     phase: watch::Receiver<Phase>,
 ) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(CONTROL_THREADS).build()?;
-    let pipeline = Rc::new(Pipeline::new(shared, installed));
+    let woken = Woken::new();
+    let wakes = woken.clone();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(CONTROL_THREADS).on_thread_unpark(move || wakes.wakes()).build()?;
+    let pipeline = Rc::new(Pipeline::new(shared, installed, Rounds::new(woken)));
     let local = LocalSet::new();
     local.block_on(&runtime, obey(pipeline.clone(), Rc::new(limits), orders, phase));
     pipeline.installed.stop();

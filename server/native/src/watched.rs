@@ -179,7 +179,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::allowance::Rounds;
+    use crate::allowance::{Rounds, Woken};
     use crate::frames::{CONTINUATION, frame};
     use crate::kept::{Account, Store};
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn watched<S>(socket: S, activity: Rc<Activity>) -> Watched<S> {
-        Watched::new(socket, activity, Allowance::new(Rounds::new(), CALLS), false)
+        Watched::new(socket, activity, Allowance::new(Rounds::new(Woken::new()), CALLS), false)
     }
 
     fn greeted(activity: &Rc<Activity>) -> Watched<()> {
