@@ -1,13 +1,13 @@
 """Far more than can be answered: clients are told to keep what there is no time for, and may send as much as ever once there is."""
 
 import contextlib
-import threading
+import functools
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.contracts.transport.frames import HEADERS, SETTINGS, Frame, Peer, call, frame, peer
+from tests.contracts.transport.frames import ACK, HEADERS, SETTINGS, Frame, Peer, call, frame, peer
 from tests.daemons import Daemon
 
 CONNECTIONS = 48
@@ -30,58 +30,59 @@ def allowed(came: Frame) -> Iterator[int]:
                 yield int.from_bytes(came.payload[place + 2 : place + 6])
 
 
-def acknowledge(client: Peer, came: Frame) -> None:
-    """Confirm settings, as every client does."""
-    if came.kind == SETTINGS and not came.flags & 1:
-        client.send(frame(SETTINGS, b"", 1))
+class Client:
+    """One of many, that sends all it may at once."""
+
+    def __init__(self, connected: Peer) -> None:
+        self.peer = connected
+        self.allowed = [STREAMS]
+        self._sent = 0
+
+    def send(self, number: int) -> None:
+        """So many calls more, in one piece."""
+        self.peer.send(calls(self._sent, number))
+        self._sent += number
+
+    def is_answered(self, seconds: float) -> bool:
+        """Whether every call has status OK within that time."""
+        for came in self.peer.frames(seconds):
+            if came.kind == SETTINGS and not came.flags & ACK:
+                self.peer.send(frame(SETTINGS, b"", ACK))
+            self.allowed += allowed(came)
+            if came.kind == HEADERS and sum(said.get("grpc-status") == "0" for said in self.peer.fields.values()) == self._sent:
+                return True
+        return False
 
 
-def fill(daemon: Daemon, seen: list[int], fields: list[int]) -> None:
-    """Send all that a connection may, in one piece, until less is allowed."""
-    with peer(daemon.address) as client:
-        client.send(b"".join(call(2 * number + 1) for number in range(STREAMS)))
-        answered = 0
-        for came in client.frames(SECONDS):
-            acknowledge(client, came)
-            seen.extend(allowed(came))
-            answered += came.kind == HEADERS and came.flags & 1
-            if answered == STREAMS:
-                break
-        fields.append(sum(said.get("grpc-status") == "0" for said in client.fields.values()))
+@functools.cache
+def calls(first: int, number: int) -> bytes:
+    """So many, the same for each connection."""
+    return b"".join(call(2 * place + 1) for place in range(first, first + number))
 
 
-def test_clients_are_allowed_less_while_requests_wait_to_be_read_and_all_are_answered(served: Daemon) -> None:
-    seen: list[int] = []
-    answered: list[int] = []
+@pytest.fixture
+def crowded(served: Daemon) -> Iterator[list[Client]]:
+    """Clients that have sent so much at once that some are allowed less, and have their answers."""
     end = time.monotonic() + SECONDS
-    while not any(limit < STREAMS for limit in seen) and time.monotonic() < end:
-        clients = [threading.Thread(target=fill, args=(served, seen, answered)) for _ in range(CONNECTIONS)]
-        for client in clients:
-            client.start()
-        for client in clients:
-            client.join()
-    assert min(seen) < STREAMS
-    assert set(answered) == {STREAMS}
+    with contextlib.ExitStack() as connections:
+        crowd = [Client(connections.enter_context(peer(served.address))) for _ in range(CONNECTIONS)]
+        while all(min(client.allowed) == STREAMS for client in crowd) and time.monotonic() < end:
+            for client in crowd:
+                client.send(STREAMS)
+            assert all(client.is_answered(SECONDS) for client in crowd)
+        yield crowd
 
 
-def test_a_client_is_allowed_all_again_once_nothing_waits(served: Daemon) -> None:
-    with contextlib.ExitStack() as others, peer(served.address) as client:
-        crowd = [others.enter_context(peer(served.address)) for _ in range(CONNECTIONS)]
-        least, last, number = STREAMS, STREAMS, 0
-        end = time.monotonic() + SECONDS
-        while (least == STREAMS or last < STREAMS) and time.monotonic() < end:
-            if least == STREAMS:
-                for one in crowd:
-                    first = 2 * STREAMS * (number // STREAMS)
-                    one.send(b"".join(call(first + 2 * place + 1) for place in range(STREAMS)))
-                client.send(b"".join(call(2 * (number + place) + 1) for place in range(STREAMS)))
-                number += STREAMS
-            else:
-                client.send(call(2 * number + 1))
-                number += 1
-            for came in client.frames(0.05):
-                acknowledge(client, came)
-                for last in allowed(came):
-                    least = min(least, last)
-    assert least < STREAMS
-    assert last == STREAMS
+def test_clients_are_allowed_less_while_requests_wait_to_be_read_and_all_are_answered(crowded: list[Client]) -> None:
+    assert min(min(client.allowed) for client in crowded) < STREAMS
+
+
+def test_a_client_is_allowed_all_again_once_nothing_waits(crowded: list[Client]) -> None:
+    client = min(crowded, key=lambda client: client.allowed[-1])
+    end = time.monotonic() + SECONDS
+    while client.allowed[-1] < STREAMS and time.monotonic() < end:
+        client.send(1)
+        assert client.is_answered(SECONDS)
+        time.sleep(0.03)
+    assert min(client.allowed) < STREAMS
+    assert client.allowed[-1] == STREAMS
