@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout_at};
 
 use crate::frames::Frames;
 
@@ -148,6 +148,13 @@ impl Allowance {
 
     /// Return once the client is to be told what it is allowed now.
     pub async fn changed(&self) {
+        while self.allowed.get() < self.most {
+            // A client that waits for what it has sent sends nothing that could show that others no longer wait.
+            if timeout_at(self.due.get().into(), self.changed.notified()).await.is_ok() {
+                return;
+            }
+            self.adapt(Instant::now());
+        }
         self.changed.notified().await;
     }
 
@@ -192,12 +199,17 @@ impl Allowance {
         let waited = now.saturating_duration_since(arrived);
         self.longest.set(self.longest.get().max(waited));
         if now >= self.due.get() {
-            let longest = self.longest.replace(Duration::ZERO);
-            self.due.set(now + INTERVAL.max(2 * longest));
-            self.allowed.set(adapted(self.allowed.get(), longest).max(self.rounds.fewest()).min(self.most));
-            if self.calls() != self.told.get() {
-                self.changed.notify_one();
-            }
+            self.adapt(now);
+        }
+    }
+
+    /// Allow what fits how long requests have waited since the last time.
+    fn adapt(&self, now: Instant) {
+        let longest = self.longest.replace(Duration::ZERO);
+        self.due.set(now + INTERVAL.max(2 * longest));
+        self.allowed.set(adapted(self.allowed.get(), longest).max(self.rounds.fewest()).min(self.most));
+        if self.calls() != self.told.get() {
+            self.changed.notify_one();
         }
     }
 }
@@ -310,5 +322,18 @@ mod tests {
         woken.wakes();
         allowance.reads();
         assert!(allowance.arrived() >= begun);
+    }
+
+    #[test]
+    fn a_client_that_sends_nothing_is_allowed_all_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let allowance = Allowance::new(Rounds::new(Woken::new()), 1000);
+        allowance.allowed.set(FEWEST_EACH);
+        runtime.block_on(async {
+            while allowance.calls() < 1000 {
+                allowance.changed().await;
+                allowance.setting();
+            }
+        });
     }
 }
