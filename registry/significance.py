@@ -88,9 +88,14 @@ def _rows(counts: Counts) -> Shares:
     return np.asarray(counts.sum(axis=-1), np.float64)
 
 
+def prepare() -> None:
+    """Import what verdicts need, which takes as long as all else together: to be called where nobody waits, or the first verdict does."""
+    _special()
+
+
 @cache
 def _special() -> "ModuleType":
-    # Takes as long to import as everything else here together, and only a verdict needs it: counting must not wait for it.
+    # Whoever only counts needs none of it.
     import scipy.special  # noqa: PLC0415
 
     return scipy.special

@@ -53,7 +53,7 @@ def _serve(settings: Settings) -> int:
     from server import app  # noqa: PLC0415
 
     _spare_the_collector()
-    daemon = app.build(settings, metrics)
+    daemon = app.build(settings, metrics, lambda _: _look_at_what_is_new())
     address = daemon.listen()
     daemon.load()
     daemon.metrics.start()
@@ -105,10 +105,19 @@ def _collect() -> None:
     # What is new every few seconds, which is little; everything seldom, as that holds all threads up.
     for turn in itertools.count(1):
         time.sleep(_COLLECT_SECONDS)
-        gc.collect(2 if turn % _FULL_COLLECTION == 0 else 1)
+        if turn % _FULL_COLLECTION == 0:
+            gc.collect()
+        else:
+            _look_at_what_is_new()
+
+
+def _look_at_what_is_new() -> None:
+    # Also when something was loaded, which makes most of it, and before many ask for it: all threads wait some 20 ms at the start.
+    gc.collect(1)
 
 
 def _report(ready: bool) -> None:  # noqa: FBT001 -- called with what it tells
+    _look_at_what_is_new()
     replica.report(replica.READY if ready else replica.LOADED)
 
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import structlog
 
-from registry import bundle, profile
+from registry import bundle, profile, significance
 from registry.bundle import Signature
 from registry.canonical import digest
 from registry.errors import RegistryError
@@ -89,6 +89,7 @@ def load(registry: Registry, model: str, number: int, make_engine: EngineFactory
     check_signature(signature, engine.signature)
     if reference is not None:
         check_profile(reference, signature)
+        significance.prepare()
     rows = check_golden(golden, engine, signature) if golden is not None else None
     batchable = _keeps_rows_apart(model, number, engine, signature, rows)
     hashed, seconds = files[bundle.MODEL].sha256, time.perf_counter() - start

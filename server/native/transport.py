@@ -1,6 +1,7 @@
 """The `Transport` of the Rust extension: starts it, installs what is loaded, drains it, reads its counts."""
 
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,9 @@ STOP_SECONDS = 30.0
 """How long requests in flight may take to end once the daemon stops."""
 CLOSE_SECONDS = 1.0
 """How long answers already given may take to leave."""
-FOLD_SECONDS = 0.25
+FOLD_SECONDS = 1.0
+SWITCH_SECONDS = 0.0005
+"""How long an engine may have to wait for the interpreter while another thread computes; ten times as much is Python's default."""
 
 _Spec: TypeAlias = tuple[str, str, Sequence[int]]
 """Name, datatype and shape of a tensor."""
@@ -99,6 +102,7 @@ class NativeTransport:
         """See `Transport.start`."""
         address = self._settings.grpc_address
         path = path_of(address)
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             port = self._server.start(address if path is None else f"unix:{path}", self._settings.replicas > 1)
         except OSError as error:

@@ -24,6 +24,10 @@ const FEWEST_EACH: u32 = 4;
 /// What is allowed changes no sooner than after this time, in which the last change has shown its effect.
 const INTERVAL: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_millis(1);
+/// Bytes of what has come that the connections in use read together before all else that is ready has its turn, and each of them. What is
+/// read is worked on at once, so it is no more than what the processor's caches hold of it, and the engine waits no longer than for that.
+const PORTION: u64 = 32 << 10;
+const PORTION_EACH: u64 = 2 << 10;
 
 /// When the thread that serves last woke, as there was nothing to do before.
 pub struct Woken {
@@ -99,7 +103,17 @@ impl Rounds {
 
     /// The fewest calls at once that each connection in use is held to.
     fn fewest(&self) -> u32 {
-        (FEWEST / self.heard.get().max(self.heard_before.get()).max(1)).max(FEWEST_EACH)
+        (FEWEST / self.connections()).max(FEWEST_EACH)
+    }
+
+    /// The bytes that each connection in use reads in one turn.
+    fn portion(&self) -> u64 {
+        (PORTION / u64::from(self.connections())).max(PORTION_EACH)
+    }
+
+    /// How many are in use, or one.
+    fn connections(&self) -> u32 {
+        self.heard.get().max(self.heard_before.get()).max(1)
     }
 }
 
@@ -111,6 +125,8 @@ pub struct Allowance {
     /// Calls that are no single inference: they may last, and leave the others what is allowed.
     lasting: Cell<u32>,
     round: Cell<u64>,
+    /// Bytes that may still be read in this turn.
+    portion: Cell<u64>,
     drained: Cell<Instant>,
     arrived: Cell<Instant>,
     longest: Cell<Duration>,
@@ -131,6 +147,7 @@ impl Allowance {
             allowed: Cell::new(most),
             lasting: Cell::new(0),
             round: Cell::new(0),
+            portion: Cell::new(PORTION_EACH),
             drained: Cell::new(now),
             arrived: Cell::new(now),
             longest: Cell::new(Duration::ZERO),
@@ -144,6 +161,16 @@ impl Allowance {
     /// The earliest time at which what was read last may have come.
     pub fn arrived(&self) -> Instant {
         self.arrived.get()
+    }
+
+    /// The connection has its turn.
+    pub fn begins(&self) {
+        self.portion.set(self.rounds.portion());
+    }
+
+    /// How many bytes more it may read in this turn.
+    pub fn portion(&self) -> u64 {
+        self.portion.get()
     }
 
     /// Return once the client is to be told what it is allowed now.
@@ -191,8 +218,9 @@ impl Allowance {
         self.drained.set(Instant::now());
     }
 
-    /// Something came.
-    pub fn reads(&self) {
+    /// So many bytes came.
+    pub fn reads(&self, bytes: u64) {
+        self.portion.set(self.portion.get() - bytes);
         let now = Instant::now();
         let arrived = self.rounds.earliest(now, &self.round).max(self.drained.get());
         self.arrived.set(arrived);
@@ -305,7 +333,7 @@ mod tests {
         rounds.beats.set(true);
         let allowances: Vec<Rc<Allowance>> = (0..8).map(|_| Allowance::new(rounds.clone(), 1000)).collect();
         for allowance in allowances.iter().cycle().take(20) {
-            allowance.reads();
+            allowance.reads(0);
         }
         assert_eq!(rounds.fewest(), FEWEST / 8);
         rounds.heard.set(1000);
@@ -320,7 +348,7 @@ mod tests {
         let allowance = Allowance::new(rounds, 100);
         let begun = Instant::now();
         woken.wakes();
-        allowance.reads();
+        allowance.reads(0);
         assert!(allowance.arrived() >= begun);
     }
 

@@ -84,6 +84,8 @@ impl Worker {
     pub async fn run(&mut self, work: Work) -> Result<Vec<Tensor>, Failure> {
         let ended = || Failure("the engine has ended".into());
         self.work.send(work).map_err(|_| ended())?;
+        // Where both threads have but one core, the engine would wait for the rest of this one's time, which is milliseconds.
+        std::thread::yield_now();
         self.done.recv().await.unwrap_or_else(|| Err(ended()))
     }
 }

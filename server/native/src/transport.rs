@@ -179,6 +179,8 @@ async fn serve(
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.max_streams)
+        // All its callers may give up at once; how much of it is read before others have their turn is bounded: see `Allowance::portion`.
+        .max_pending_accept_reset_streams(limits.max_streams as usize)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(limits.max_metadata_bytes.max(LARGEST_HEADERS))
         .handshake::<_, Bytes>(Watched::new(socket, activity.clone(), allowance.clone(), peer.address.starts_with(UNIX)));
@@ -262,6 +264,7 @@ impl Arrivals {
     /// Take calls until the connection ends.
     async fn all_of<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut server::Connection<S, Bytes>) {
         poll_fn(|context| {
+            self.allowance.begins();
             while let Some(Ok((request, respond))) = ready!(connection.poll_accept(context)) {
                 caught(|| self.take(request, respond));
             }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::activity::Activity;
 use crate::allowance::{Allowance, Setting};
@@ -96,12 +96,17 @@ impl<S> Watched<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let portion = self.allowance.portion();
+        if portion == 0 {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        let read = Pin::new(&mut (&mut self.socket).take(portion)).poll_read(context, buffer);
         if read.is_pending() {
             self.allowance.drains();
         } else {
-            self.allowance.reads();
+            self.allowance.reads((buffer.filled().len() - before) as u64);
         }
         if let Poll::Ready(Ok(())) = read
             && !self.receive(&mut buffer.filled_mut()[before..])
@@ -238,6 +243,32 @@ mod tests {
             }
             assert_eq!(is_sent_away(&activity), !may_ping, "{kind}");
         }
+    }
+
+    #[test]
+    fn what_has_come_is_read_by_portions_and_all_of_it() {
+        let body = frame(DATA, 0, &[7; 16_000]);
+        let came = [vec![b'x'; PREFACE], frame(SETTINGS, 0, b""), body.repeat(5)].concat();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let turns = tokio::task::LocalSet::new().block_on(&runtime, async {
+            let mut watched = watched(came.as_slice(), activity());
+            let (mut context, mut read, mut turns) = (Context::from_waker(Waker::noop()), Vec::new(), 0);
+            while read.len() < came.len() {
+                watched.allowance.begins();
+                let (portion, before) = (watched.allowance.portion() as usize, read.len());
+                let mut memory = [0; 1000];
+                let mut buffer = ReadBuf::new(&mut memory);
+                while Pin::new(&mut watched).poll_read(&mut context, &mut buffer).is_ready() && !buffer.filled().is_empty() {
+                    read.extend_from_slice(buffer.filled());
+                    buffer.clear();
+                }
+                assert_eq!(read.len() - before, portion.min(came.len() - before));
+                turns += 1;
+            }
+            assert_eq!(read, came);
+            turns
+        });
+        assert_eq!(turns, 3);
     }
 
     /// Takes so many bytes at a time.

@@ -60,6 +60,20 @@ def test_rapid_reset(abused: Daemon) -> None:
                 continue  # sent away before the end, which is as good
 
 
+def test_callers_that_give_up_all_at_once_keep_their_connection(abused: Daemon) -> None:
+    with wire(abused.address) as client:
+        client.receive(1)
+        for _ in range(100):
+            stream = client.open()
+            client.message(stream, REQUEST)
+            client.h2.reset_stream(stream)
+        last = client.open()
+        client.message(last, REQUEST)
+        client.flush()
+        assert client.status(last) == "0"
+        assert not client.of(ConnectionTerminated)
+
+
 def test_answers_that_are_never_read(abused: Daemon) -> None:
     with wire(abused.address, STALLED) as attacker:
         for _ in range(50):
