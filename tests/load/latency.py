@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from tests.load import figures
+from tests.load import figures, programs
 from tests.load.figures import Figure
 from tests.load.lab import Lab, confirmed, reconciled
-from tests.load.loads import PERCENTILES, Latencies, Open, Outcome
+from tests.load.loads import PERCENTILES, Latencies, Open, Outcome, Target
 from tests.load.programs import Served
 
 SHARE_OF_PEAK = 0.7
@@ -36,28 +36,41 @@ def at_seventy(lab: Lab) -> Iterator[Figure]:
     """A Poisson process at 70 % of the peak: nobody fails, and the slowest of a hundred waits not much longer than most."""
     lab.say("open loop at 70 % of the peak")
     with lab.daemon() as served:
-        turns = _turns(lab, served, SHARE_OF_PEAK, CONNECTIONS)
-    middle = sorted(turns, key=lambda turn: turn.outcome.accepted.percentile(99.0))[TURNS // 2]
+        asked = lab.target(served)
+        turns = _turns(lab, served, asked, SHARE_OF_PEAK, CONNECTIONS)
+    middle = sorted(turns, key=_p99)[TURNS // 2]
     seen = middle.outcome.accepted
     p50, p99 = (1e3 * seen.percentile(share) for share in (50.0, 99.0))
     what = f"open loop, {SHARE_OF_PEAK * middle.peak:,.0f} /s (70 % of peak), p50"
     yield Figure(what, p50, "ms", note=_lateness(middle.outcome))
-    note = f"{_spread(seen)}; p99 of all turns {_each(turns, lambda turn: 1e3 * turn.outcome.accepted.percentile(99.0))}"
+    note = f"{_spread(seen)}; p99 of all turns {_each(turns, _p99)}"
     if lab.is_native:
         yield figures.under("  p99", p99, "ms", 3, note)
     else:
         yield figures.under("  p99, in multiples of the p50", p99 / p50, "x", 5, note)
     failed = sum(turn.outcome.offered - turn.outcome.ok for turn in turns)
     yield figures.none_of("  failed", failed, "; ".join(turn.outcome.by_status for turn in turns))
+    if lab.is_native:
+        yield _bare(lab, asked)
+
+
+def _bare(lab: Lab, asked: Target) -> Figure:
+    """The same of a server that only echoes: what is left to one that never has to think, on this machine as it is."""
+    with programs.bare_http2(lab.room, asked.answer_bytes[0]) as bare:
+        turns = _turns(lab, bare, replace(asked, address=bare.address), SHARE_OF_PEAK, CONNECTIONS)
+    middle = sorted(turns, key=_p99)[TURNS // 2]
+    what = f"  p99 of a bare HTTP/2 server in Rust at {SHARE_OF_PEAK * middle.peak:,.0f} /s, 70 % of its own peak"
+    return Figure(what, _p99(middle), "ms", note=f"p99 of all turns {_each(turns, _p99)}")
 
 
 def overload(lab: Lab) -> Iterator[Figure]:
     """Far more than the peak: as much is answered in time as ever, and who is refused learns it at once."""
     deadline = f"{1e3 * lab.deadline:g} ms"
     with lab.daemon() as served:
+        asked = lab.target(served)
         for times in OVERLOADS:
             lab.say(f"open loop at {times} times the peak")
-            turns = _turns(lab, served, times, CONNECTIONS)
+            turns = _turns(lab, served, asked, times, CONNECTIONS)
             middle = sorted(turns, key=lambda turn: turn.goodput)[TURNS // 2]
             outcome = middle.outcome
             accepted, refused = outcome.accepted.percentile(99.0), outcome.refused.percentile(99.0)
@@ -67,21 +80,25 @@ def overload(lab: Lab) -> Iterator[Figure]:
             yield Figure("  p99 of the answers", 1e3 * accepted, "ms", deadline, accepted <= lab.deadline, _spread(outcome.accepted))
             yield figures.under("  p99 of the refusals", 1e3 * refused, "ms", 1e3 * REFUSAL_SECONDS, _spread(outcome.refused))
         lab.say(f"the same on {CROWD} connections")
-        crowd = sorted(_turns(lab, served, OVERLOADS[-1], CROWD), key=lambda turn: turn.goodput)[TURNS // 2]
+        crowd = sorted(_turns(lab, served, asked, OVERLOADS[-1], CROWD), key=lambda turn: turn.goodput)[TURNS // 2]
     outcome = crowd.outcome
     yield Figure(f"{OVERLOADS[-1]}x overload on {CROWD} connections, goodput of peak", crowd.goodput, "%", note=_busy(outcome))
     yield Figure("  p99 of the answers", 1e3 * outcome.accepted.percentile(99.0), "ms", note=_spread(outcome.accepted))
     yield Figure("  p99 of the refusals", 1e3 * outcome.refused.percentile(99.0), "ms", note=_spread(outcome.refused))
 
 
-def _turns(lab: Lab, served: Served, share: float, connections: int) -> list[_Turn]:
-    target = lab.target(served)
+def _turns(lab: Lab, served: Served, asked: Target, share: float, connections: int) -> list[_Turn]:
     turns = []
     for _ in range(TURNS):
-        peak = reconciled(served, target, lab.seconds / 2).rate
+        peak = reconciled(served, asked, lab.seconds / 2).rate
         load = Open(share * peak, lab.seconds, lab.deadline)
-        turns.append(_Turn(peak, confirmed(served, replace(target, connections=connections), load)))
+        turns.append(_Turn(peak, confirmed(served, replace(asked, connections=connections), load)))
     return turns
+
+
+def _p99(turn: _Turn) -> float:
+    """In ms."""
+    return 1e3 * turn.outcome.accepted.percentile(99.0)
 
 
 def _each(turns: Sequence[_Turn], value: Callable[[_Turn], float]) -> str:
