@@ -12,6 +12,7 @@ from tests.load.loads import LoadError, Outcome, Target
 from tests.load.programs import Served
 
 CONFIRM_SECONDS = 2.0
+SETTLED_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def confirmed(*servers: Served) -> Iterator[Ledger]:
         LoadError: if one does not.
     """
     daemons = {served.address: served for served in servers if served.metrics}
-    before = {address: _counted(served) for address, served in daemons.items()}
+    before = {address: _settled(served) for address, served in daemons.items()}
     ledger = Ledger()
     yield ledger
     for address, served in daemons.items():
@@ -147,6 +148,18 @@ def confirmed(*servers: Served) -> Iterator[Ledger]:
 def _counted(served: Served) -> tuple[float, float]:
     """Requests that a daemon has counted, and those of them that were OK."""
     return served.counted("tidegate_requests_total"), served.counted("tidegate_requests_total", code="OK")
+
+
+def _settled(served: Served) -> tuple[float, float]:
+    """The same once they no longer change: what was given up in a run before may still be worked on."""
+    deadline = time.monotonic() + CONFIRM_SECONDS
+    seen = _counted(served)
+    while time.monotonic() < deadline:
+        time.sleep(SETTLED_SECONDS)
+        before, seen = seen, _counted(served)
+        if before == seen:
+            break
+    return seen
 
 
 def _confirm(served: Served, before: tuple[float, float], sent: int, good: int) -> None:
