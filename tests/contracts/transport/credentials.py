@@ -30,6 +30,7 @@ OK = grpc.StatusCode.OK
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 RPCS = dict(rpcs())
 SCALED = raw_request("scaled", ROW).SerializeToString()
+NOBODYS = raw_request("nobody", ROW).SerializeToString()
 LOOKUP = raw_request("lookup", {"index": np.array([1])}).SerializeToString()
 TOKENS = {  # name, which is the token too, and scopes
     "everything": ("*",),
@@ -115,5 +116,6 @@ def guarded_daemon(folder: Path, registry: Path, entries: list[Entry]) -> Iterat
     flags = {"registry": str(registry), "tokens": str(tokens)}
     with_keys = {"jwt-keys": str(keys), "jwt-issuer": ISSUER, "jwt-audience": AUDIENCE}
     with daemon(folder, {**flags, **with_keys}) as running, grpc.insecure_channel(running.address) as channel:
-        wait_until(lambda: call(channel, INFER, SCALED, "everything") is OK, "nothing is served")
+        # Until all is loaded, a model that is not there may come yet.
+        wait_until(lambda: call(channel, INFER, NOBODYS, "everything") is grpc.StatusCode.NOT_FOUND, "not all is served")
         yield Guarded(channel, running.program.log, tokens, keys)

@@ -11,14 +11,13 @@ import pytest
 from registry.registry import Registry
 from server.access import RULES, Need, digest_of
 from server.tokens import Entry
-from tests.contracts.transport.calls import raw_request
 from tests.contracts.transport.credentials import (
     DENIED,
     INFER,
     INFERENCE,
     LOOKUP,
+    NOBODYS,
     OK,
-    ROW,
     RPCS,
     SCALED,
     STREAM,
@@ -69,8 +68,8 @@ def test_a_scope_holds_for_its_models(guarded: Guarded, path: str) -> None:
     assert call(guarded.channel, path, SCALED, "scaled-only") is OK
     assert call(guarded.channel, path, LOOKUP, "scaled-only") is DENIED
     # Who may not use a model does not learn whether it is there.
-    assert call(guarded.channel, path, raw_request("nobody", ROW).SerializeToString(), "scaled-only") is DENIED
-    assert call(guarded.channel, path, raw_request("nobody", ROW).SerializeToString(), "everything") is grpc.StatusCode.NOT_FOUND
+    assert call(guarded.channel, path, NOBODYS, "scaled-only") is DENIED
+    assert call(guarded.channel, path, NOBODYS, "everything") is grpc.StatusCode.NOT_FOUND
 
 
 def test_calls_about_all_models_need_the_scope_for_all(guarded: Guarded) -> None:
