@@ -105,14 +105,11 @@ def _collect() -> None:
     # What is new every few seconds, which is little; everything seldom, as that holds all threads up.
     for turn in itertools.count(1):
         time.sleep(_COLLECT_SECONDS)
-        if turn % _FULL_COLLECTION == 0:
-            gc.collect()
-        else:
-            _look_at_what_is_new()
+        gc.collect(2 if turn % _FULL_COLLECTION == 0 else 1)
 
 
 def _look_at_what_is_new() -> None:
-    # Also when something was loaded, which makes most of it, and before many ask for it: all threads wait some 20 ms at the start.
+    # Once something was loaded, which makes most of it: at its set time it would hold up, by some 20 ms, those who ask by then.
     gc.collect(1)
 
 

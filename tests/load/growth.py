@@ -22,7 +22,7 @@ def growing(lab: Lab) -> Iterator[Figure]:
     """Requests a second of the logistic regression, with all but one thing as elsewhere: 128 in flight, 1 row, 20 features."""
     with lab.daemon() as served:
         for number in IN_FLIGHT:
-            # No more on a connection than is allowed: whether one that has its answer still counts is for the server to say.
+            # Half of what is allowed on a connection: at the limit itself grpcio ends a few as CANCELLED.
             asked = replace(lab.target(served), in_flight=number, connections=min(max(4, number // 128), number))
             yield _point(lab, served, asked, "requests in flight", number)
         for number in ROWS:

@@ -1,4 +1,4 @@
-//! How long what clients send waits to be read, and how many calls a connection may have at once for that.
+//! How long what clients send waits to be read, how many calls a connection may have at once for that, and how much is read in a turn.
 //!
 //! A request that is sent and not read waits unseen: its deadline runs, and nobody can refuse it. So while the thread that serves is behind,
 //! connections are allowed fewer calls, and clients keep the others until there is time for them (RFC 9113, sections 5.1.2 and 6.5.2): that
