@@ -5,7 +5,10 @@ What the columns may hold is for `validation`; arrays and splits are for `datase
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pandas as pd
@@ -13,6 +16,8 @@ from pyarrow import ArrowException
 
 from training.errors import ColumnMissingError, ColumnValueError, DataFileError
 from training.spec import DataTable
+
+T = TypeVar("T")
 
 CHUNK_ROWS = 100_000
 WHOLE_MEMORY, CHUNK_MEMORY = "80%", "1GB"
@@ -27,8 +32,8 @@ def frame(data: DataTable, path: Path, text: Sequence[str]) -> pd.DataFrame:
         ColumnMissingError: if it lacks a column.
         ColumnValueError: if a derived column has the name of one that is there.
     """
-    with _opened(data, path, text, WHOLE_MEMORY) as rows:
-        found: pd.DataFrame = rows.df()
+    with _opened(data, path, text, WHOLE_MEMORY) as (rows, reader):
+        found: pd.DataFrame = reader.wait_for(rows.df)
     return found
 
 
@@ -38,10 +43,11 @@ def frames(data: DataTable, path: Path, text: Sequence[str], report: Callable[[i
     `report` hears before the first and after each how many rows were read, of how many.
     """
     first = 0
-    with _opened(data, path, text, CHUNK_MEMORY) as rows:
-        total = int(rows.count("*").fetchall()[0][0])
+    with _opened(data, path, text, CHUNK_MEMORY) as (rows, reader):
+        total = int(reader.wait_for(rows.count("*").fetchall)[0][0])
         report(first, total)
-        for batch in rows.to_arrow_reader(CHUNK_ROWS):
+        batches = reader.wait_for(lambda: rows.to_arrow_reader(CHUNK_ROWS))
+        while (batch := reader.wait_for(lambda: next(batches, None))) is not None:
             chunk: pd.DataFrame = batch.to_pandas()
             chunk.index = pd.RangeIndex(first, first + len(chunk))
             first += len(chunk)
@@ -49,26 +55,48 @@ def frames(data: DataTable, path: Path, text: Sequence[str], report: Callable[[i
             report(first, total)
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """The one thread in which DuckDB works, so that Ctrl-C is heard here.
+
+    DuckDB 2.0.0 looks for signals between the tasks of a query only: it misses those that come while it plans, or in a long task.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    thread: ThreadPoolExecutor
+
+    def wait_for(self, work: Callable[[], T]) -> T:
+        """Do `work` with the connection, or end it at the first Ctrl-C."""
+        running = self.thread.submit(work)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            while not running.done():  # again and again: a query that begins forgets what it was told before
+                self.connection.interrupt()
+                wait([running], 0.05)
+            raise
+
+
 @contextlib.contextmanager
-def _opened(data: DataTable, path: Path, text: Sequence[str], memory: str) -> Iterator[duckdb.DuckDBPyRelation]:
+def _opened(data: DataTable, path: Path, text: Sequence[str], memory: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, _Reader]]:
     if not path.is_file():
         raise DataFileError(f"no data file at {path}: data.path is relative to the spec file")
     # Memory only, and no extension may be fetched: reading a file never touches another one nor the network.
-    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as connection:
+    connected = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    with connected as connection, ThreadPoolExecutor(1, "duckdb") as thread:
+        reader = _Reader(connection, thread)
         try:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute(f"SET memory_limit = {_literal(memory)}")
             connection.execute(f"SET allowed_paths = [{_literal(str(path))}]")
             # A derived column is an expression somebody wrote: it may compute with this file, and open no other.
             connection.execute("SET enable_external_access = false")
-            there = _source(connection, path, (), ("",)).columns
+            there = reader.wait_for(lambda: _source(connection, path, (), ("",)).columns)
             _check_columns(data, path.name, there, text)
-            rows = _source(connection, path, [name for name in text if name in there], data.missing)
-            yield _between(data, _derived(data, rows)).project(", ".join([*map(_quoted, data.numeric), *map(_as_text, text)]))
+            rows = reader.wait_for(lambda: _source(connection, path, [name for name in text if name in there], data.missing))
+            yield _between(data, _derived(data, rows)).project(", ".join([*map(_quoted, data.numeric), *map(_as_text, text)])), reader
         except (duckdb.Error, ArrowException, OSError) as error:  # in chunks DuckDB's errors come by way of Arrow
             raise DataFileError(f"cannot read {path}: {_one_line(error)}") from error
-        except RuntimeError as error:  # what DuckDB makes of Ctrl-C while it reads
-            raise (KeyboardInterrupt if "interrupted" in str(error) else error) from error
 
 
 def _source(connection: duckdb.DuckDBPyConnection, path: Path, text: Sequence[str], missing: Sequence[str]) -> duckdb.DuckDBPyRelation:

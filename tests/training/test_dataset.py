@@ -199,18 +199,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 from pathlib import Path
 from training import dataset, spec
 loaded = spec.load(Path(sys.argv[1]))
-# DuckDB 2.0.0 misses one that comes in the first milliseconds of a query, and any later: everything is imported before, then it reads.
-import duckdb, pandas, pyarrow, training.source
-threading.Timer(2.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-try:
-    dataset.load(loaded, Path(sys.argv[1]).parent / loaded.data.path)
-except KeyboardInterrupt:
-    sys.exit(130)
+for seconds in (0.1, 0.4, 1.0):  # in DuckDB's reading of the file, its planning and its work
+    threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    try:
+        dataset.load(loaded, Path(sys.argv[1]).parent / loaded.data.path)
+    except KeyboardInterrupt:
+        continue
+    sys.exit(1)
 """
 
 
-def test_ctrl_c_ends_the_reading_as_it_ends_any_program(spec_file: Callable[..., Path]) -> None:
+def test_ctrl_c_ends_the_reading_whatever_duckdb_is_at(spec_file: Callable[..., Path]) -> None:
     endless = '[data.derived]\nendless = "(SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b) + pirat"\n\n[fairness]'
     path = spec_file({"[fairness]": endless, '"unemp"]': '"unemp", "endless"]'})
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, str(path)], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (130, "")
+    assert (done.returncode, done.stderr) == (0, "")
