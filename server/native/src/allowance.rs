@@ -24,10 +24,11 @@ const FEWEST_EACH: u32 = 4;
 /// What is allowed changes no sooner than after this time, in which the last change has shown its effect.
 const INTERVAL: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_millis(1);
-/// Bytes of what has come that the connections in use read together before all else that is ready has its turn, and each of them. What is
-/// read is worked on at once, so it is no more than what the processor's caches hold of it, and the engine waits no longer than for that.
-const PORTION: u64 = 32 << 10;
-const PORTION_EACH: u64 = 2 << 10;
+/// What has come is read by portions, so that the engine and other connections need not wait for all of it: as much as takes the connections
+/// in use so long together, and each of them, where a call costs so much and a byte a nanosecond (1 and 64 rows measured, and rounded).
+const PORTION: Duration = Duration::from_micros(600);
+const PORTION_EACH: Duration = Duration::from_micros(40);
+const CALL: Duration = Duration::from_nanos(2800);
 
 /// When the thread that serves last woke, as there was nothing to do before.
 pub struct Woken {
@@ -106,9 +107,9 @@ impl Rounds {
         (FEWEST / self.connections()).max(FEWEST_EACH)
     }
 
-    /// The bytes that each connection in use reads in one turn.
-    fn portion(&self) -> u64 {
-        (PORTION / u64::from(self.connections())).max(PORTION_EACH)
+    /// What each connection in use reads in one turn.
+    fn portion(&self) -> Duration {
+        (PORTION / self.connections()).max(PORTION_EACH)
     }
 
     /// How many are in use, or one.
@@ -125,8 +126,8 @@ pub struct Allowance {
     /// Calls that are no single inference: they may last, and leave the others what is allowed.
     lasting: Cell<u32>,
     round: Cell<u64>,
-    /// Bytes that may still be read in this turn.
-    portion: Cell<u64>,
+    /// What may still be read in this turn.
+    portion: Cell<Duration>,
     drained: Cell<Instant>,
     arrived: Cell<Instant>,
     longest: Cell<Duration>,
@@ -170,7 +171,12 @@ impl Allowance {
 
     /// How many bytes more it may read in this turn.
     pub fn portion(&self) -> u64 {
-        self.portion.get()
+        self.portion.get().as_nanos() as u64
+    }
+
+    /// A call begins with what was read.
+    pub fn called(&self) {
+        self.portion.set(self.portion.get().saturating_sub(CALL));
     }
 
     /// Return once the client is to be told what it is allowed now.
@@ -220,7 +226,7 @@ impl Allowance {
 
     /// So many bytes came.
     pub fn reads(&self, bytes: u64) {
-        self.portion.set(self.portion.get() - bytes);
+        self.portion.set(self.portion.get().saturating_sub(Duration::from_nanos(bytes)));
         let now = Instant::now();
         let arrived = self.rounds.earliest(now, &self.round).max(self.drained.get());
         self.arrived.set(arrived);

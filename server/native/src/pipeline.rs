@@ -17,6 +17,7 @@ use crate::allowance::Rounds;
 use crate::asking::{self, Asking};
 use crate::call::{Head, Peer};
 use crate::caught::caught_task;
+use crate::connection::MODEL_STREAM_INFER;
 use crate::grants::{Known, Principal};
 use crate::inference::Inference;
 use crate::installed::Installed;
@@ -29,7 +30,6 @@ use crate::router::{Arm, Choice};
 use crate::shadowing::Shadowing;
 use crate::shared::{Options, Shared};
 use crate::status::{self, Status};
-use crate::transport::MODEL_STREAM_INFER;
 use crate::wire::Malformed;
 
 /// Levels by the number a caller asks for in `priority`; 0 and any other number are the default, as in Triton.

@@ -73,8 +73,10 @@ impl<S> Watched<S> {
             return false;
         }
         self.agreed = true;
-        if kind == (PING, 0) {
-            self.activity.pinged(now);
+        match kind.0 {
+            PING if kind.1 == 0 => self.activity.pinged(now),
+            HEADERS => self.allowance.called(),
+            _ => {}
         }
         if let Some(authorities) = &mut self.authorities {
             authorities.begin(head);
@@ -245,30 +247,35 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_has_come_is_read_by_portions_and_all_of_it() {
-        let body = frame(DATA, 0, &[7; 16_000]);
-        let came = [vec![b'x'; PREFACE], frame(SETTINGS, 0, b""), body.repeat(5)].concat();
+    /// How many bytes each turn reads of what came, until all is read.
+    fn turns(frames: &[u8]) -> Vec<usize> {
+        let came = [&[b'x'; PREFACE], &frame(SETTINGS, 0, b"")[..], frames].concat();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let turns = tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::task::LocalSet::new().block_on(&runtime, async {
             let mut watched = watched(came.as_slice(), activity());
-            let (mut context, mut read, mut turns) = (Context::from_waker(Waker::noop()), Vec::new(), 0);
+            let (mut context, mut read, mut turns) = (Context::from_waker(Waker::noop()), Vec::new(), Vec::new());
             while read.len() < came.len() {
                 watched.allowance.begins();
-                let (portion, before) = (watched.allowance.portion() as usize, read.len());
+                let before = read.len();
                 let mut memory = [0; 1000];
                 let mut buffer = ReadBuf::new(&mut memory);
                 while Pin::new(&mut watched).poll_read(&mut context, &mut buffer).is_ready() && !buffer.filled().is_empty() {
                     read.extend_from_slice(buffer.filled());
                     buffer.clear();
                 }
-                assert_eq!(read.len() - before, portion.min(came.len() - before));
-                turns += 1;
+                turns.push(read.len() - before);
             }
             assert_eq!(read, came);
             turns
-        });
-        assert_eq!(turns, 3);
+        })
+    }
+
+    #[test]
+    fn what_has_come_is_read_by_portions_of_bytes_and_of_calls_and_all_of_it() {
+        assert_eq!(turns(&frame(DATA, 0, &[7; 16_000]).repeat(60)), [600_000, 360_573]);
+        let calls = frame(HEADERS, 4, &[7; 91]).repeat(600);
+        let turns = turns(&calls);
+        assert_eq!((turns.len(), turns[0]), (3, 21_000));
     }
 
     /// Takes so many bytes at a time.
