@@ -47,6 +47,8 @@ class OnnxEngine:
         """
         try:
             self._session = ort.InferenceSession(model, _options(threads), providers=["CPUExecutionProvider"])
+            # Of all runs: without it each makes one, a sixth of the time of a run of one row.
+            self._run_options = ort.RunOptions()
         except Exception as error:  # onnxruntime raises a class of its own per status, with no common base
             raise NotServableError(f"ONNX Runtime cannot load the model: {one_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -56,7 +58,7 @@ class OnnxEngine:
     def run(self, inputs: Columns, outputs: Sequence[str]) -> dict[str, Tensor]:
         """See `Engine.run`."""
         try:
-            return dict(zip(outputs, self._session.run(outputs, inputs), strict=True))
+            return dict(zip(outputs, self._session.run(outputs, inputs, self._run_options), strict=True))
         except Exception as error:  # the same
             raise ModelFailedError(f"the model failed on this input: {one_line(error)}") from error
 

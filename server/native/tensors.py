@@ -10,5 +10,6 @@ from server.engine import Tensor
 
 def tensor(dtype: np.dtype[Any], memory: Any, shape: Sequence[int]) -> Tensor:
     """A tensor of this shape; the memory of one of objects is a list of them."""
-    values = np.fromiter(memory, dtype, len(memory)) if dtype.hasobject else np.frombuffer(memory, dtype)
-    return values.reshape(shape)
+    if isinstance(memory, list):
+        return np.fromiter(memory, dtype, len(memory)).reshape(shape)
+    return np.ndarray(shape, dtype, memory)

@@ -2,10 +2,8 @@
 //! are answered.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
-use bytes::Bytes;
 use pyo3::exceptions::PyUnicodeDecodeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
@@ -14,10 +12,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::caught::caught;
 use crate::drift::Counting;
 use crate::form::Form;
+use crate::handed::{Giver, Taken, Taker, handed};
 use crate::log::Log;
-use crate::logged::Logged;
+use crate::logged::{Batch, Chosen};
 use crate::memory::{self, Memory};
 use crate::router::Arm;
+use crate::sampling::Sampling;
 use crate::tensors::{Datatype, Tensor};
 use crate::texts;
 
@@ -36,54 +36,52 @@ pub struct Engine {
     outputs: Vec<Datatype>,
 }
 
-/// A batch: its inputs, the places of the outputs to compute, how many rows each of them has to have, if that matters, and whose rows they
-/// are, if anybody wants to know.
+/// A batch: its inputs, the places of the outputs to compute, how many rows each of them has to have, if that matters; arm and rows of its
+/// requests, if drift is counted; and which of them are logged.
 pub struct Work {
     pub inputs: Vec<Tensor>,
     pub computed: Vec<usize>,
     pub rows: Option<usize>,
-    pub told: Vec<Told>,
-}
-
-/// What is told of a request in a batch that ran.
-pub struct Told {
-    pub id: Bytes,
-    pub arm: Arm,
-    pub since: Instant,
-    pub rows: usize,
-    pub start: usize,
+    pub counted: Vec<(Arm, usize)>,
+    pub chosen: Chosen,
 }
 
 /// What a lane sends its batches to.
 pub struct Worker {
-    work: Sender<Work>,
+    work: Giver<Work>,
     done: UnboundedReceiver<Result<Vec<Tensor>, Failure>>,
-    is_told: bool,
+    sampling: Option<Sampling>,
+    counts_drift: bool,
 }
 
 impl Worker {
     /// A thread that runs batches until this is dropped. `running` is held by it to its end.
     pub fn start(name: String, mut engine: Engine, running: impl Send + 'static) -> std::io::Result<Self> {
-        let (work, mut to_run) = channel();
+        let (work, to_run) = handed();
         let (report, done) = unbounded_channel();
-        let is_told = engine.log.is_some() || engine.drift.is_some();
+        let (sampling, counts_drift) = (engine.log.as_ref().map(Log::sampling), engine.drift.is_some());
         std::thread::Builder::new().name(name).spawn(move || {
             // Attached for as long as it lives, and detached while it waits: to attach anew would make a thread state for each batch.
-            Python::attach(|py| engine.serve(py, &mut to_run, &report));
+            Python::attach(|py| engine.serve(py, &to_run, &report));
             drop(running);
         })?;
-        Ok(Worker { work, done, is_told })
+        Ok(Worker { work, done, sampling, counts_drift })
     }
 
-    /// Whether batches have to say whose rows they have.
-    pub fn is_told(&self) -> bool {
-        self.is_told
+    /// Which requests are logged, if any are.
+    pub fn sampling(&self) -> Option<Sampling> {
+        self.sampling
+    }
+
+    /// Whether drift is counted.
+    pub fn counts_drift(&self) -> bool {
+        self.counts_drift
     }
 
     /// The outputs at the places `computed` of the signature, in that order.
     pub async fn run(&mut self, work: Work) -> Result<Vec<Tensor>, Failure> {
         let ended = || Failure("the engine has ended".into());
-        self.work.send(work).map_err(|_| ended())?;
+        self.work.give(work).map_err(|_| ended())?;
         // Where both threads have but one core, the engine would wait for the rest of this one's time, which is milliseconds.
         std::thread::yield_now();
         self.done.recv().await.unwrap_or_else(|| Err(ended()))
@@ -96,13 +94,13 @@ impl Engine {
         Engine { run, log, drift, inputs, outputs: form.outputs().iter().map(|spec| spec.datatype).collect() }
     }
 
-    fn serve(&mut self, py: Python<'_>, work: &mut Receiver<Work>, report: &UnboundedSender<Result<Vec<Tensor>, Failure>>) {
+    fn serve(&mut self, py: Python<'_>, work: &Taker<Work>, report: &UnboundedSender<Result<Vec<Tensor>, Failure>>) {
         loop {
             let due = self.log.as_ref().and_then(Log::due);
-            let went_on = match py.detach(|| next(work, due)) {
-                Ok(work) => self.answer(py, work, report),
-                Err(RecvTimeoutError::Timeout) => true,
-                Err(RecvTimeoutError::Disconnected) => false,
+            let went_on = match py.detach(|| work.take(due)) {
+                Taken::Item(work) => self.answer(py, work, report),
+                Taken::Due => true,
+                Taken::Over => false,
             };
             if let Some(log) = &mut self.log
                 && (!went_on || log.due().is_some_and(|due| due <= Instant::now()))
@@ -118,7 +116,8 @@ impl Engine {
     /// Run a batch and report it; false if nobody is there to whom.
     fn answer(&mut self, py: Python<'_>, work: Work, report: &UnboundedSender<Result<Vec<Tensor>, Failure>>) -> bool {
         let computed = caught(|| self.run(py, &work)).unwrap_or_else(|| Err(Failure("the daemon failed on this request".into())));
-        let outputs = if work.told.is_empty() { None } else { computed.as_ref().ok().cloned() };
+        let is_observed = !(work.counted.is_empty() && work.chosen.requests.is_empty());
+        let outputs = if is_observed { computed.as_ref().ok().cloned() } else { None };
         // Without the interpreter: whoever is woken by it may be on this core.
         py.detach(|| {
             if report.send(computed).is_err() {
@@ -127,11 +126,10 @@ impl Engine {
             // Its callers have their answers: a defect from here on must not end the thread.
             let Some(outputs) = outputs else { return true };
             if let Some(drift) = &self.drift {
-                let requests = work.told.iter().map(|one| (one.arm, one.rows));
-                caught(|| drift.count(&work.inputs, &work.computed, &outputs, requests));
+                caught(|| drift.count(&work.inputs, &work.computed, &outputs, work.counted.into_iter()));
             }
             if let Some(log) = &mut self.log {
-                log.add(Logged { requests: work.told, inputs: work.inputs, computed: work.computed, outputs });
+                log.add(work.chosen, Batch { inputs: work.inputs, computed: work.computed, outputs });
             }
             true
         })
@@ -160,14 +158,6 @@ impl Engine {
             return Err(Failure("the model gave another number of rows than it got".into()));
         }
         Ok(outputs)
-    }
-}
-
-/// The next batch; an error once it is `due` to do something else, or there are no more.
-fn next(work: &mut Receiver<Work>, due: Option<Instant>) -> Result<Work, RecvTimeoutError> {
-    match due {
-        None => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        Some(due) => work.recv_timeout(due.saturating_duration_since(Instant::now())),
     }
 }
 

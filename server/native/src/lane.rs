@@ -13,12 +13,14 @@ use tokio::time::sleep;
 
 use crate::caught::caught_task;
 use crate::counters::VersionCounters;
-use crate::engine::{Failure, Told, Work, Worker};
+use crate::engine::{Failure, Work, Worker};
 use crate::form::Form;
 use crate::jobs::{Job, Jobs, Part, Share, Submission, Waiter};
+use crate::logged::{Chosen, Told};
 use crate::pace::Pace;
 use crate::pool::Pool;
 use crate::queue::{FairQueue, Ticket};
+use crate::sampling::Sampling;
 use crate::tensors::{self, Rows, Tensor};
 
 /// How soon it is seen that a request that waits has expired, or that its caller is gone.
@@ -222,9 +224,10 @@ impl Lane {
         let first = &batch[0].fitted;
         let rows: usize = batch.iter().map(Share::rows).sum();
         let inputs = (0..first.inputs.len()).map(|place| gathered(&self.pool, batch, rows, place)).collect();
-        let told = if worker.is_told() { batch.iter().map(told).collect() } else { Vec::new() };
+        let counted = if worker.counts_drift() { batch.iter().map(|share| (share.arm, share.rows())).collect() } else { Vec::new() };
+        let chosen = worker.sampling().map(|sampling| chosen(batch, sampling)).unwrap_or_default();
         let whole = batch.len() == 1 && batch[0].rows() == first.rows;
-        worker.run(Work { inputs, computed: first.computed.to_vec(), rows: (!whole).then_some(rows), told }).await
+        worker.run(Work { inputs, computed: first.computed.to_vec(), rows: (!whole).then_some(rows), counted, chosen }).await
     }
 
     fn deliver(&self, batch: &[Share], outputs: Vec<Tensor>, started: Instant) {
@@ -298,6 +301,17 @@ impl Lane {
         let jobs = self.jobs.take();
         jobs.into_iter().for_each(|job| job.fail("the daemon is shutting down"));
     }
+}
+
+/// Which requests of a batch are logged.
+fn chosen(batch: &[Share], sampling: Sampling) -> Chosen {
+    let mut row = 0;
+    let requests = batch.iter().filter_map(|share| {
+        let first = row;
+        row += share.rows();
+        sampling.has(&share.id).then(|| (first, told(share)))
+    });
+    Chosen { requests: requests.collect(), of: batch.len() }
 }
 
 fn told(share: &Share) -> Told {

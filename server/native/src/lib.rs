@@ -27,6 +27,7 @@ mod frames;
 #[cfg(test)]
 mod framing;
 mod grants;
+mod handed;
 mod health;
 mod inference;
 mod installed;

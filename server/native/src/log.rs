@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::caught::caught;
-use crate::logged::{Logged, Untold};
+use crate::logged::{Batch, Chosen, Logged, Untold};
 use crate::memory::Memory;
 use crate::sampling::Sampling;
 use crate::tensors::{self, Datatype, Tensor};
@@ -24,9 +24,14 @@ impl Log {
         Log { tell, sampling: Sampling::new(share), untold: Untold::default() }
     }
 
+    /// Which requests are logged.
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
     /// Keep what is logged of a batch until it is told.
-    pub fn add(&mut self, batch: Logged) {
-        if caught(|| self.untold.add(batch, self.sampling)).is_none() {
+    pub fn add(&mut self, chosen: Chosen, batch: Batch) {
+        if caught(|| self.untold.add(chosen, batch)).is_none() {
             // Rows that may not be their requests' are worse than none.
             self.untold = Untold::default();
         }

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::Told;
-use crate::sampling::Sampling;
+use bytes::Bytes;
+
+use crate::router::Arm;
 use crate::tensors::{Datatype, Rows, Tensor};
 
 /// How long rows wait for others.
@@ -12,8 +13,30 @@ const DELAY: Duration = Duration::from_millis(100);
 const ENOUGH_ROWS: usize = 4096;
 const ENOUGH_BYTES: usize = 4 << 20;
 
-/// Requests that were answered, and the tensors that hold their rows, in order: all inputs, and the outputs at the places `computed` of the
-/// signature.
+/// What is told of a request.
+pub struct Told {
+    pub id: Bytes,
+    pub arm: Arm,
+    pub since: Instant,
+    pub rows: usize,
+    pub start: usize,
+}
+
+/// The requests of a batch that are logged, each with the number of its first row there, and of how many they were chosen.
+#[derive(Default)]
+pub struct Chosen {
+    pub requests: Vec<(usize, Told)>,
+    pub of: usize,
+}
+
+/// The tensors of a batch: all inputs, and the outputs at the places `computed` of the signature.
+pub struct Batch {
+    pub inputs: Vec<Tensor>,
+    pub computed: Vec<usize>,
+    pub outputs: Vec<Tensor>,
+}
+
+/// Requests that were answered, and the tensors that hold their rows, in order.
 pub struct Logged {
     pub requests: Vec<Told>,
     pub inputs: Vec<Tensor>,
@@ -33,24 +56,17 @@ pub struct Untold {
 
 impl Untold {
     /// Keep what a batch has of the chosen requests. Where that is all, its memory is kept as it is.
-    pub fn add(&mut self, batch: Logged, sampling: Sampling) {
-        let Logged { requests, inputs, computed, outputs } = batch;
-        let (number, mut row) = (requests.len(), 0);
-        let chosen = requests.into_iter().filter_map(|request| {
-            let first = row;
-            row += request.rows;
-            sampling.has(&request.id).then_some((first, request))
-        });
-        let chosen: Vec<(usize, Told)> = chosen.collect();
-        if chosen.is_empty() {
+    pub fn add(&mut self, chosen: Chosen, batch: Batch) {
+        let (Chosen { requests, of }, Batch { inputs, computed, outputs }) = (chosen, batch);
+        if requests.is_empty() {
             return;
         }
         self.since.get_or_insert_with(Instant::now);
-        self.rows += chosen.iter().map(|(_, request)| request.rows).sum::<usize>();
-        self.bytes += chosen.iter().map(|(_, request)| request.id.len()).sum::<usize>();
-        if chosen.len() == number {
+        self.rows += requests.iter().map(|(_, request)| request.rows).sum::<usize>();
+        self.bytes += requests.iter().map(|(_, request)| request.id.len()).sum::<usize>();
+        if requests.len() == of {
             self.bytes += inputs.iter().chain(&outputs).map(|tensor| tensor.data().len()).sum::<usize>();
-            let requests = chosen.into_iter().map(|(_, request)| request).collect();
+            let requests = requests.into_iter().map(|(_, request)| request).collect();
             self.whole.push(Logged { requests, inputs, computed, outputs });
             return;
         }
@@ -61,7 +77,7 @@ impl Untold {
         });
         // Several requests share a run only where every tensor of it has their rows one after the other.
         let tensors: Vec<Rows> = tensors.into_iter().map(Rows::of).collect();
-        for (first, request) in chosen {
+        for (first, request) in requests {
             self.bytes += self.gathered[place].add(first, request, &tensors);
         }
     }

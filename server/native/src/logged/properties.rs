@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::encoding::seeded;
-use crate::router::Arm;
+use crate::sampling::Sampling;
 
 /// How many rows each request of a batch has, how many values a row, and whether the second output was computed.
 type Shape = (Vec<usize>, usize, bool);
@@ -32,18 +32,23 @@ fn letters(row: usize) -> Vec<u8> {
 }
 
 /// A batch whose rows are numbered from `from` on, and its requests named by the number of their first.
-fn batch(from: usize, (rows, width, both): &Shape) -> Logged {
+fn batch(from: usize, (rows, width, both): &Shape) -> (Vec<(usize, Told)>, Batch) {
     let mut first = from;
     let requests = rows.iter().map(|rows| {
         let told = Told { id: first.to_string().into(), arm: Arm::Stable, since: Instant::now(), rows: *rows, start: first };
         first += rows;
-        told
+        (told.start - from, told)
     });
     let requests = requests.collect();
     let inputs = tensors(from, first - from, *width);
     let mut outputs = inputs.clone().to_vec();
     outputs.truncate(if *both { 2 } else { 1 });
-    Logged { requests, inputs: inputs.into(), computed: (0..outputs.len()).collect(), outputs }
+    (requests, Batch { inputs: inputs.into(), computed: (0..outputs.len()).collect(), outputs })
+}
+
+/// The whole batch.
+fn all(requests: Vec<(usize, Told)>) -> Chosen {
+    Chosen { of: requests.len(), requests }
 }
 
 proptest! {
@@ -54,12 +59,13 @@ proptest! {
         let (mut untold, mut from, mut expected) = (Untold::default(), 0, Vec::new());
         let sampling = Sampling::new(share);
         for shape in &shapes {
-            let batch = batch(from, shape);
+            let (mut requests, batch) = batch(from, shape);
             from += shape.0.iter().sum::<usize>();
             let outputs = batch.outputs.len();
-            let chosen = batch.requests.iter().filter(|request| sampling.has(&request.id));
-            expected.extend(chosen.map(|request| (request.start, request.rows, shape.1, outputs)));
-            untold.add(batch, sampling);
+            let of = requests.len();
+            requests.retain(|(_, request)| sampling.has(&request.id));
+            expected.extend(requests.iter().map(|(_, request)| (request.start, request.rows, shape.1, outputs)));
+            untold.add(Chosen { requests, of }, batch);
         }
         prop_assert_eq!(untold.rows, expected.iter().map(|request| request.1).sum::<usize>());
         prop_assert_eq!(untold.due().is_some(), !expected.is_empty());
@@ -90,9 +96,9 @@ proptest! {
 #[test]
 fn what_is_logged_whole_is_not_copied() {
     let mut untold = Untold::default();
-    let batch = batch(0, &(vec![2, 3], 2, true));
+    let (requests, batch) = batch(0, &(vec![2, 3], 2, true));
     let places: Vec<*const u8> = batch.inputs.iter().map(|tensor| tensor.data().as_ptr()).collect();
-    untold.add(batch, Sampling::new(EVERYTHING));
+    untold.add(all(requests), batch);
     let told = untold.take();
     assert_eq!(told[0].inputs.iter().map(|tensor| tensor.data().as_ptr()).collect::<Vec<_>>(), places);
 }
@@ -102,15 +108,17 @@ fn a_tensor_of_one_request_is_told_as_it_is() {
     let told = Told { id: "a".into(), arm: Arm::Direct, since: Instant::now(), rows: 1, start: 0 };
     let number = || Tensor::new(Datatype::Fp32, Vec::new(), vec![0; 4].into());
     let mut untold = Untold::default();
-    untold.add(Logged { requests: vec![told], inputs: vec![number()], computed: vec![0], outputs: vec![number()] }, Sampling::new(0.9));
+    untold.add(all(vec![(0, told)]), Batch { inputs: vec![number()], computed: vec![0], outputs: vec![number()] });
     assert_eq!(untold.take()[0].inputs[0].shape, Vec::<usize>::new());
 }
 
 #[test]
 fn rows_that_are_enough_wait_no_longer() {
     let mut untold = Untold::default();
-    untold.add(batch(0, &(vec![1], 1, false)), Sampling::new(EVERYTHING));
+    let (requests, first) = batch(0, &(vec![1], 1, false));
+    untold.add(all(requests), first);
     assert!(untold.due().is_some_and(|due| due > Instant::now()));
-    untold.add(batch(1, &(vec![ENOUGH_ROWS], 1, false)), Sampling::new(EVERYTHING));
+    let (requests, second) = batch(1, &(vec![ENOUGH_ROWS], 1, false));
+    untold.add(all(requests), second);
     assert!(untold.due().is_some_and(|due| due <= Instant::now()));
 }
