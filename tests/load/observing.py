@@ -4,6 +4,7 @@ Compared is the processor time of the daemon for each request, until it has done
 is the throughput that is lost, and it counts the folds and writes that come after the answers, which a rate would leave out.
 """
 
+import itertools
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ TURNS, TURN_SECONDS = 40, 0.35
 """Many short ones: what is looked for is smaller than what the speed of a shared machine changes by within seconds"""
 SETTLE_SECONDS = 0.3
 """Longer than what is put off is put off"""
-SCRAPE_SECONDS = 1.0
+TURNS_OF_SECOND, OWN_SECONDS = 3, 30
+"""Turns that are a second together, of which one has a scrape"""
 SAMPLED = "0.01"
 
 
@@ -48,7 +50,7 @@ def _metrics(lab: Lab) -> Iterator[Figure]:
         target = lab.target(served)
         turns = _turns(lab, Side(served, target, lambda: _scrape(served)), Side(served, target))
     # One scrape in each turn is more than one a second.
-    yield _cost("metrics scraped each second, throughput lost", turns, 1, _taken(turns, 0) / SCRAPE_SECONDS)
+    yield _cost("metrics scraped each second, throughput lost", turns, 1, _taken(turns, 0))
 
 
 def _sampled_log(lab: Lab) -> Iterator[Figure]:
@@ -65,10 +67,15 @@ def _own_work(lab: Lab) -> Iterator[Figure]:
     flags = {"prediction-log": str(lab.room / "own"), "prediction-log-share": SAMPLED}
     plain = {"model-dir": str(_folder(lab)), "model-name": LOGISTIC}
     with lab.daemon(flags) as all_on, lab.started(plain, LOGISTIC) as bare:
-        sides = Side(all_on, lab.target(all_on, UNPROFILED), lambda: _scrape(all_on)), Side(bare, lab.target(bare))
-        # Turns of a second, as there is one scrape in each.
-        turns = lab.alternate(*sides, number=TURNS // 2, seconds=SCRAPE_SECONDS, settle=SETTLE_SECONDS)
-    yield _cost("follower, metrics and log together, throughput lost", turns, 3)
+        is_scraped = itertools.cycle([True, *[False] * (TURNS_OF_SECOND - 1)])
+
+        def meanwhile() -> None:
+            if next(is_scraped):
+                _scrape(all_on)
+
+        sides = Side(all_on, lab.target(all_on, UNPROFILED), meanwhile), Side(bare, lab.target(bare))
+        turns = lab.alternate(*sides, number=TURNS_OF_SECOND * OWN_SECONDS, seconds=TURN_SECONDS, settle=SETTLE_SECONDS)
+    yield _cost("follower, metrics and log together, throughput lost", turns, 3, together=TURNS_OF_SECOND)
 
 
 def _busy_thread(lab: Lab) -> Iterator[Figure]:
@@ -95,9 +102,9 @@ def _turns(lab: Lab, *sides: Side) -> Turns:
     return lab.alternate(*sides, number=TURNS, seconds=TURN_SECONDS, settle=SETTLE_SECONDS)
 
 
-def _cost(what: str, turns: Turns, bar: float, share: float = 1.0) -> Figure:
-    """What the first side loses beside the second; `share` of it, where more was done than is meant."""
-    seen = turns.costs(0, 1)
+def _cost(what: str, turns: Turns, bar: float, share: float = 1.0, together: int = 1) -> Figure:
+    """What the first side loses beside the second, of so many turns `together`; `share` of it, where more was done than is meant."""
+    seen = turns.costs(0, 1, together)
     lost = 100 * share * (1 - 1 / seen.median)
     note = f"{_interval(seen, share)}; {turns.rate(0):,.0f} /s with, {turns.rate(1):,.0f} /s without"
     return figures.at_most(what, lost, "%", bar, note)
@@ -109,7 +116,7 @@ def _interval(seen: Ratio, share: float) -> str:
 
 
 def _taken(turns: Turns, side: int) -> float:
-    """Seconds of processor time of the daemon in one of its turns."""
+    """Seconds of processor time of the daemon in one of its turns, which is its share of a second that is full of requests."""
     taken = sorted(turn.cost * turn.outcome.sent for turn in turns.sides[side])
     return taken[len(taken) // 2]
 

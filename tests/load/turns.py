@@ -63,9 +63,12 @@ class Turns:
         """Its rate in multiples of the other's."""
         return ratio([(one.outcome.rate, two.outcome.rate) for one, two in zip(self.sides[side], self.sides[other], strict=True)])
 
-    def costs(self, side: int, other: int) -> Ratio:
-        """Its processor time for a request in multiples of the other's."""
-        return ratio([(one.cost, two.cost) for one, two in zip(self.sides[side], self.sides[other], strict=True)])
+    def costs(self, side: int, other: int, together: int = 1) -> Ratio:
+        """Its processor time for a request in multiples of the other's, of so many turns together each time."""
+        taken = [
+            [sum(turn.cost for turn in turns[first : first + together]) for first in range(0, len(turns), together)] for turns in self.sides
+        ]
+        return ratio(list(zip(taken[side], taken[other], strict=True)))
 
     def figure(self, what: str, side: int, note: str = "") -> Figure:
         """Its rate, with what is to be said of it where the generator was the limit."""
