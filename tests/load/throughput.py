@@ -9,7 +9,7 @@ from registry.bundle import NUMERIC
 from server.engine import Columns
 from server.onnx_engine import OnnxEngine
 from tests.certificates import LOCAL, authority, issued
-from tests.load import figures, h2load, messages, peers, programs
+from tests.load import figures, h2load, loads, messages, peers, programs
 from tests.load.figures import Figure
 from tests.load.lab import BOOSTING, LOGISTIC, TURNS, UNPROFILED, Lab, reconciled, target
 from tests.load.loads import LoadError, Target
@@ -88,25 +88,33 @@ def _label(served: Served, asked: Target) -> bytes:
 
 
 def many_rows(lab: Lab) -> Iterator[Figure]:
-    """Requests of 64 rows for gradient boosting of 100 trees, beside ONNX Runtime that is given the same rows in the same order."""
+    """Requests of 64 rows for gradient boosting of 100 trees, beside ONNX Runtime that is given the same rows in the same order.
+
+    And beside what a server in Rust that only echoes, and ONNX Runtime after it, take for each request together.
+    """
     bar = 85 if lab.is_native else 35
     for what, number in (("the same rows again and again", 1), ("other rows each time", DIFFERENT_BATCHES)):
         batches = [messages.rows(ROWS, seed) for seed in range(number)]
         gathered = [{NUMERIC: messages.rows(GATHERED_ROWS, seed)} for seed in range(number)]
         with lab.daemon() as served:
             asked = target(served, *(messages.request(BOOSTING, rows) for rows in batches))
-            seen = []
-            for _ in range(TURNS):
-                lab.say(f"64-row requests, {what}: the daemon and ONNX Runtime in process")
-                outcome = reconciled(served, asked, lab.seconds)
-                alone = _in_process(lab, [{NUMERIC: rows} for rows in batches])
-                seen.append((outcome.rate * ROWS, alone, outcome.rate * ROWS / alone, _in_process(lab, gathered), outcome.share_of_core))
-        ours, alone, share, large, load = (statistics.median(values) for values in zip(*seen, strict=True))
-        yield Figure(
-            f"64-row requests, boosting of 100 trees, {what}", ours, "rows/s", note=f"the load took {100 * load:.0f} % of its core"
-        )
+            with programs.bare_http2(lab.room, asked.answer_bytes[1]) as bare:
+                echoed = replace(asked, address=bare.address, answer_bytes=(asked.answer_bytes[1],) * 2)
+                seen = []
+                for _ in range(TURNS):
+                    lab.say(f"64-row requests, {what}: the daemon, ONNX Runtime in process, and a bare HTTP/2 server")
+                    outcome = reconciled(served, asked, lab.seconds)
+                    alone = _in_process(lab, [{NUMERIC: rows} for rows in batches])
+                    echo = loads.checked(echoed, loads.run(echoed, loads.Closed(lab.seconds))).rate * ROWS
+                    after = 1 / (1 / alone + 1 / echo)
+                    ours, large = outcome.rate * ROWS, _in_process(lab, gathered)
+                    seen.append((ours, alone, ours / alone, large, after / alone, outcome.share_of_core))
+        ours, alone, share, large, after, load = (statistics.median(values) for values in zip(*seen, strict=True))
+        note = f"the load took {100 * load:.0f} % of its core"
+        yield Figure(f"64-row requests, boosting of 100 trees, {what}", ours, "rows/s", note=note)
         yield Figure("  ONNX Runtime in process, these rows", alone, "rows/s", note=f"{large:,.0f} in batches of {GATHERED_ROWS:,} rows")
-        yield figures.at_least("  the daemon's share of that", 100 * share, "%", bar)
+        note = f"{100 * after:.0f} % if each request took what it takes a bare HTTP/2 server, and then ONNX Runtime"
+        yield figures.at_least("  the daemon's share of that", 100 * share, "%", bar, note)
 
 
 def _in_process(lab: Lab, batches: Sequence[Columns]) -> float:
