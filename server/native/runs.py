@@ -21,9 +21,9 @@ class Runs:
 
         Answers are made of the memory of the outputs: nothing may change it any more.
         """
-        names = self._names
-        inputs = {name: tensor(dtype, *column) for (name, dtype), column in zip(self._tensors, columns, strict=True)}
+        tensors = zip(self._tensors, columns, strict=True)
+        inputs = {name: tensor(dtype, memory, shape) for (name, dtype), (memory, shape) in tensors}
         try:
-            return [*self._engine.run(inputs, [names[place] for place in places]).values()]
+            return list(self._engine.run(inputs, [self._names[place] for place in places]).values())
         except ModelFailedError as error:
             return str(error)

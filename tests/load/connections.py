@@ -39,4 +39,4 @@ def _beside_echo(lab: Lab, number: int) -> Turns:
 def _spread(turns: Turns) -> str:
     """The last turn's."""
     seen = turns.sides[0][-1].outcome.accepted
-    return ", ".join(f"p{share:g} {1e6 * seen.percentile(share):.0f} us" for share in (50.0, 99.0, 99.9))
+    return "the last turn: " + ", ".join(f"p{share:g} {1e6 * seen.percentile(share):.0f} us" for share in (50.0, 99.0, 99.9))

@@ -1,8 +1,8 @@
 """What a second replica on a second core adds. Server and load share both cores then, so the processor time of the load is taken out."""
 
-import contextlib
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from tests.load import figures, loads
@@ -25,19 +25,17 @@ def second_replica(lab: Lab) -> Iterator[Figure]:
     with _served(lab, 1) as one, _served(lab, 2) as two:
         lab.say("one replica on one core, and two replicas on two, by turns")
         turns = [(_rate(lab, one, None), _rate(lab, two, cores())) for _ in range(REPLICA_TURNS)]
-    times = [both.rate / (1 - both.share_of_core / len(cores())) / alone.rate for alone, both in turns]
+    loaded = [both.share_of_core / len(cores()) for _, both in turns]
+    times = [both.rate / (1 - share) / alone.rate for (alone, both), share in zip(turns, loaded, strict=True)]
     alone, both = (statistics.median(outcome.rate for outcome in side) for side in zip(*turns, strict=True))
-    load = statistics.median(outcome.share_of_core for _, outcome in turns) / len(cores())
+    load = statistics.median(loaded)
     note = f"{alone:,.0f} /s by one; {both:,.0f} /s by two, while the load took {100 * load:.0f} % of the two cores"
     all_times = ", ".join(f"{seen:.2f}" for seen in sorted(times))
     yield figures.at_least("a second replica on a second core", statistics.median(times), "x", 1.7, f"{note}; all turns {all_times}")
 
 
-@contextlib.contextmanager
-def _served(lab: Lab, replicas: int) -> Iterator[Served]:
-    on = cores()[:replicas]
-    with lab.started({"registry": lab.url, FLAG: str(replicas)}, LOGISTIC, BOOSTING, UNPROFILED, on=on) as served:
-        yield served
+def _served(lab: Lab, replicas: int) -> AbstractContextManager[Served]:
+    return lab.started({"registry": lab.url, FLAG: str(replicas)}, LOGISTIC, BOOSTING, UNPROFILED, on=cores()[:replicas])
 
 
 def _rate(lab: Lab, served: Served, on: Sequence[int] | None) -> Outcome:

@@ -65,10 +65,8 @@ class Turns:
 
     def costs(self, side: int, other: int, together: int = 1) -> Ratio:
         """Its processor time for a request in multiples of the other's, of so many turns together each time."""
-        taken = [
-            [sum(turn.cost for turn in turns[first : first + together]) for first in range(0, len(turns), together)] for turns in self.sides
-        ]
-        return ratio(list(zip(taken[side], taken[other], strict=True)))
+        one, two = (_sums([turn.cost for turn in self.sides[place]], together) for place in (side, other))
+        return ratio(list(zip(one, two, strict=True)))
 
     def figure(self, what: str, side: int, note: str = "") -> Figure:
         """Its rate, with what is to be said of it where the generator was the limit."""
@@ -81,6 +79,10 @@ class Turns:
         if self.is_floor(other):
             return replace(figure, note=f"{figure.note}; of what the load could ask of the other".strip("; "))
         return replace(figure, is_floor=self.is_floor(side))
+
+
+def _sums(values: Sequence[float], together: int) -> list[float]:
+    return [sum(values[first : first + together]) for first in range(0, len(values), together)]
 
 
 def ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:

@@ -24,10 +24,11 @@ const FEWEST_EACH: u32 = 4;
 /// What is allowed changes no sooner than after this time, in which the last change has shown its effect.
 const INTERVAL: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_millis(1);
-/// What has come is read by portions, so that the engine and other connections need not wait for all of it: as much as takes the connections
-/// in use so long together, and each of them, where a call costs so much and a byte a nanosecond (1 and 64 rows measured, and rounded).
+/// What has come is read by portions, so that the engine and other connections need not wait for all of it. A portion is as much as takes the
+/// connections in use so long together, and each of them at least so long.
 const PORTION: Duration = Duration::from_micros(600);
 const PORTION_EACH: Duration = Duration::from_micros(40);
+/// What a call takes beside its bytes, of which each takes a nanosecond: measured with 1 and 64 rows, and rounded.
 const CALL: Duration = Duration::from_nanos(2800);
 
 /// When the thread that serves last woke, as there was nothing to do before.
@@ -169,7 +170,7 @@ impl Allowance {
         self.portion.set(self.rounds.portion());
     }
 
-    /// How many bytes more it may read in this turn.
+    /// How many bytes more it may read in this turn: a nanosecond each.
     pub fn portion(&self) -> u64 {
         self.portion.get().as_nanos() as u64
     }

@@ -73,9 +73,9 @@ impl<S> Watched<S> {
             return false;
         }
         self.agreed = true;
-        match kind.0 {
-            PING if kind.1 == 0 => self.activity.pinged(now),
-            HEADERS => self.allowance.called(),
+        match kind {
+            (PING, 0) => self.activity.pinged(now),
+            (HEADERS, _) => self.allowance.called(),
             _ => {}
         }
         if let Some(authorities) = &mut self.authorities {
