@@ -20,10 +20,13 @@ SOURCES := registry server control_plane training clients deploy/grafana tests p
 help: ## what each verb does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/.demo ## train, promote, serve and swap on real data (KEEP=1 leaves it running)
+# Where the native transport was built, it is kept to the sources: the daemon takes it unasked.
+BUILT := $(wildcard .venv/.native)
+
+demo: .venv/.demo $(BUILT) ## train, promote, serve and swap on real data (KEEP=1 leaves it running)
 	@$(BIN)/python -m clients.demo $(if $(KEEP),--keep)
 
-demo-drift: .venv/.demo ## serve nine months of real flights to a model of one winter: PSI, KS and AUC by month
+demo-drift: .venv/.demo $(BUILT) ## serve nine months of real flights to a model of one winter: PSI, KS and AUC by month
 	@$(BIN)/python -m clients.demo.drift
 
 native: .venv/.native ## build the native transport, in Rust, and install it into .venv

@@ -32,7 +32,7 @@ from server.security import Security
 from server.service import Service
 from server.settings import Settings
 from server.transport import Transport
-from server.transports import chosen
+from server.transports import TRANSPORTS, chosen
 from server.unix_sockets import UnixPlace, place_for
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Daemon:
     def __init__(
         self,
         transport: Transport,
+        transport_name: str,
         source: Source,
         security: Security,
         metrics: MetricsServer,
@@ -79,6 +80,7 @@ class Daemon:
         self._place = place
         self._recorders = recorders
         self._transport = transport
+        self._transport_name = transport_name
         self._security = security
         self._source = source
         self._address = ""
@@ -95,7 +97,9 @@ class Daemon:
         """
         self._address = self._transport.start()
         self._security.start()
-        return self._address if self._place is None else self._place.publish()
+        address = self._address if self._place is None else self._place.publish()
+        _log.info("listening", address=address, transport=self._transport_name)
+        return address
 
     def leave(self, seconds: float, interrupted: Callable[[float], bool]) -> None:
         """Leave the port to the other replicas: wait, at most `seconds`, until every caller has connected elsewhere.
@@ -126,7 +130,8 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     Raises:
         SettingsError: if the registry or the folder is not usable, or the transport is not installed.
     """
-    make_transport = chosen(settings.transport)
+    name = chosen(settings.transport)
+    make_transport = TRANSPORTS[name]()
     recorders = _recorders(settings)
     security = Security(settings)
     batching = Batching(settings.max_batch_rows, settings.max_queue_delay)
@@ -152,7 +157,7 @@ def build(settings: Settings, metrics: socket.socket, tell: Callable[[bool], Non
     if recorders.predictions is not None:
         collectors.append(PredictionLogCollector(recorders.predictions.counts))
     drift = DriftExposition(transport.counters, settings.drift_features)
-    return Daemon(transport, source, security, MetricsServer(collectors, [drift], metrics), recorders, place)
+    return Daemon(transport, name, source, security, MetricsServer(collectors, [drift], metrics), recorders, place)
 
 
 @dataclass(frozen=True)

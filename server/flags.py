@@ -13,7 +13,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "trusted_keys": ("PATH", "public key, or a folder of *.pub: a version that none of them signed is not served"),
         "model_dir": ("DIR", "serve DIR/model.onnx, or the only *.onnx in DIR, as version 1, without a registry"),
         "model_name": ("NAME", "of the model in --model-dir, if not as the folder"),
-        "transport": ("NAME", "what carries calls: grpcio, in Python; native, in Rust, once installed; auto: the native one if it is"),
+        "transport": ("NAME", "what carries calls: native, in Rust, once installed; grpcio, in Python; auto: the first of them there is"),
         "grpc_address": ("ADDRESS", "where gRPC listens: HOST:PORT, port 0 takes a free one; or unix:PATH, a socket for this user alone"),
         "metrics_address": ("HOST:PORT", "where Prometheus scrapes /metrics; port 0 takes a free one; replica number i has PORT + i"),
     },

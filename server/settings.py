@@ -31,8 +31,8 @@ class Settings(BaseSettings):
     """What the model of --model-dir is called; the folder's name if not given"""
     memory_budget: ByteSize = Field(default=ByteSize(0), ge=0)
     """Bytes that loaded versions may take together, e.g. 512MiB; 0: no bound"""
-    transport: Literal["auto", "grpcio", "native"] = "grpcio"
-    """What carries calls; auto: native where it is installed"""
+    transport: Literal["auto", "grpcio", "native"] = "auto"
+    """What carries calls; auto: native where it is installed, else grpcio"""
     grpc_address: str = "127.0.0.1:8001"
     """Where gRPC listens, HOST:PORT or unix:PATH; port 0 takes a free one"""
     metrics_address: str = "127.0.0.1:8002"

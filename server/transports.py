@@ -1,5 +1,7 @@
 """The transports there are, by the value of the setting `transport`. Each is imported when it is chosen; how they work is theirs."""
 
+import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -24,10 +26,24 @@ def _grpcio() -> MakeTransport:
 
 
 def _native() -> MakeTransport:
+    """The one of the wheel.
+
+    Raises:
+        SettingsError: if the wheel is not installed, cannot be loaded, or is that of another release.
+    """
     if not native_is_installed():
         raise SettingsError(
             "--transport native needs the wheel tidegate-native, which is not installed here: `make native` builds and installs it"
         )
+    ours, its = importlib.metadata.version("tidegate"), importlib.metadata.version(WHEEL)
+    if its != ours:
+        raise SettingsError(f"the installed tidegate-native is {its}, this daemon {ours}: install its own, or serve by --transport grpcio")
+    try:
+        importlib.import_module(WHEEL)
+    except ImportError as error:
+        raise SettingsError(
+            f"the installed tidegate-native cannot be loaded ({error}); serve by --transport grpcio, or build it here"
+        ) from error
     from server.native.transport import NativeTransport  # noqa: PLC0415 -- see above
 
     return NativeTransport
@@ -36,15 +52,11 @@ def _native() -> MakeTransport:
 TRANSPORTS: Mapping[str, Callable[[], MakeTransport]] = {"grpcio": _grpcio, "native": _native}
 
 
-def chosen(name: str) -> MakeTransport:
-    """What makes the transport of this name; `auto` is the native one where it is installed.
-
-    Raises:
-        SettingsError: if it is the native one, and its wheel is not installed.
-    """
-    if name == "auto":
-        name = "native" if native_is_installed() else "grpcio"
-    return TRANSPORTS[name]()
+def chosen(setting: str) -> str:
+    """The name of the transport that this setting asks for: `auto` takes the native one where it is installed."""
+    if setting != "auto":
+        return setting
+    return "native" if native_is_installed() else "grpcio"
 
 
 def native_is_installed() -> bool:

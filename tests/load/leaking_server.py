@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 
 from server import app, transports
 from server.__main__ import main
@@ -32,5 +33,5 @@ def _leaking(name: str) -> transports.MakeTransport:
 
 
 if __name__ == "__main__":
-    app.chosen = _leaking  # type: ignore[attr-defined]
+    app.TRANSPORTS = {name: partial(_leaking, name) for name in transports.TRANSPORTS}  # type: ignore[attr-defined]
     sys.exit(main())
