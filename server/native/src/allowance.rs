@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout_at};
 use crate::frames::Frames;
 
 /// How long a request may wait to be read before its connection is allowed less.
-const MOST_WAIT: Duration = Duration::from_millis(2);
+const MOST_WAIT: Duration = Duration::from_micros(1500);
 /// The fewest calls at once that the connections in use are held to together, enough to fill a batch while another runs, and each of them.
 const FEWEST: u32 = 256;
 const FEWEST_EACH: u32 = 4;
