@@ -2,8 +2,10 @@
 
 import datetime as dt
 import hmac
+import math
 import os
 import stat
+import statistics
 import subprocess
 import sys
 import threading
@@ -120,6 +122,20 @@ def test_share_is_decided_by_the_id_alone_and_a_larger_share_contains_a_smaller(
     for prediction_id in ids:
         assert is_in_share(prediction_id, 1.0)
         assert is_in_share(prediction_id, larger) or not is_in_share(prediction_id, smaller)
+
+
+def test_the_rule_of_the_format_is_what_it_says() -> None:
+    place = 0xE8781FA3 / 2**32  # of CRC-32's own check value, as the format names it
+    assert not is_in_share("123456789", place)
+    assert is_in_share("123456789", math.nextafter(place, 1))
+
+
+@pytest.mark.parametrize("pattern", ["{}", "order-{:010d}", "{:08x}", "{}000", "2026-11-26T10:00:{:09.5f}Z"])
+def test_ids_that_differ_little_are_chosen_as_evenly_as_by_chance(pattern: str) -> None:
+    chosen = [is_in_share(pattern.format(number), 0.01) for number in range(100_000)]
+    assert abs(sum(chosen) - 1000) < 4 * 990**0.5
+    in_a_row = [sum(chosen[first : first + 1000]) for first in range(0, 100_000, 1000)]
+    assert 0.5 < statistics.variance(in_a_row) / 9.9 < 1.6  # in units of the binomial's, which 100 samples tell to 14 %
 
 
 def test_share_of_the_requests_is_logged_whole(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ impl Untold {
             self.whole.push(Logged { requests, inputs, computed, outputs });
             return;
         }
-        let tensors = [inputs, outputs].concat();
+        let tensors: Vec<Tensor> = inputs.into_iter().chain(outputs).collect();
         let place = self.gathered.iter().rposition(|gathered| gathered.fits(&computed, &tensors)).unwrap_or_else(|| {
             self.gathered.push(Gathered::new(computed, &tensors));
             self.gathered.len() - 1
