@@ -28,11 +28,6 @@ class _Turn:
     peak: float
     outcome: Outcome
 
-    @property
-    def goodput(self) -> float:
-        """In percent of the peak."""
-        return 100 * self.outcome.goodput / self.peak
-
 
 def at_seventy(lab: Lab) -> Iterator[Figure]:
     """A Poisson process at 70 % of the peak: nobody fails, and the slowest of a hundred waits not much longer than most."""
@@ -40,7 +35,7 @@ def at_seventy(lab: Lab) -> Iterator[Figure]:
     with lab.daemon() as served:
         asked = lab.target(served)
         turns = _turns(lab, served, asked, SHARE_OF_PEAK, CONNECTIONS, TURNS_BELOW_PEAK)
-    middle = sorted(turns, key=_p99)[TURNS_BELOW_PEAK // 2]
+    middle = _middle(turns, _p99)
     seen = middle.outcome.accepted
     p50, p99 = (1e3 * seen.percentile(share) for share in (50.0, 99.0))
     what = f"open loop, {SHARE_OF_PEAK * middle.peak:,.0f} /s (70 % of peak), p50"
@@ -60,7 +55,7 @@ def _bare(lab: Lab, asked: Target) -> Figure:
     """The same of a server that only echoes: what is left to one that never has to think, on this machine as it is."""
     with programs.bare_http2(lab.room, asked.answer_bytes[0]) as bare:
         turns = _turns(lab, bare, replace(asked, address=bare.address), SHARE_OF_PEAK, CONNECTIONS, TURNS_BELOW_PEAK)
-    middle = sorted(turns, key=_p99)[TURNS_BELOW_PEAK // 2]
+    middle = _middle(turns, _p99)
     what = f"  p99 of a bare HTTP/2 server in Rust at {SHARE_OF_PEAK * middle.peak:,.0f} /s, 70 % of its own peak"
     return Figure(what, _p99(middle), "ms", note=f"p99 of all turns {_each(turns, _p99)}")
 
@@ -73,18 +68,18 @@ def overload(lab: Lab) -> Iterator[Figure]:
         for times in OVERLOADS:
             lab.say(f"open loop at {times} times the peak")
             turns = _turns(lab, served, asked, times, CONNECTIONS)
-            middle = sorted(turns, key=lambda turn: turn.goodput)[TURNS // 2]
+            middle = _middle(turns, _goodput)
             outcome = middle.outcome
             accepted, refused = outcome.accepted.percentile(99.0), outcome.refused.percentile(99.0)
-            each = _each(turns, lambda turn: turn.goodput)
+            each = _each(turns, _goodput)
             note = f"of {middle.peak:,.0f} /s; all turns {each}; {outcome.offered:,} offered, {outcome.sent:,} sent; {outcome.by_status}"
-            yield figures.at_least(f"{times}x overload, goodput of peak", middle.goodput, "%", 90, f"{note}; {_busy(outcome)}")
+            yield figures.at_least(f"{times}x overload, goodput of peak", _goodput(middle), "%", 90, f"{note}; {_busy(outcome)}")
             yield Figure("  p99 of the answers", 1e3 * accepted, "ms", deadline, accepted <= lab.deadline, _spread(outcome.accepted))
             yield figures.under("  p99 of the refusals", 1e3 * refused, "ms", 1e3 * REFUSAL_SECONDS, _spread(outcome.refused))
         lab.say(f"the same on {CROWD} connections")
-        crowd = sorted(_turns(lab, served, asked, OVERLOADS[-1], CROWD), key=lambda turn: turn.goodput)[TURNS // 2]
+        crowd = _middle(_turns(lab, served, asked, OVERLOADS[-1], CROWD), _goodput)
     outcome = crowd.outcome
-    yield Figure(f"{OVERLOADS[-1]}x overload on {CROWD} connections, goodput of peak", crowd.goodput, "%", note=_busy(outcome))
+    yield Figure(f"{OVERLOADS[-1]}x overload on {CROWD} connections, goodput of peak", _goodput(crowd), "%", note=_busy(outcome))
     yield Figure("  p99 of the answers", 1e3 * outcome.accepted.percentile(99.0), "ms", note=_spread(outcome.accepted))
     yield Figure("  p99 of the refusals", 1e3 * outcome.refused.percentile(99.0), "ms", note=_spread(outcome.refused))
 
@@ -98,9 +93,18 @@ def _turns(lab: Lab, served: Served, asked: Target, share: float, connections: i
     return turns
 
 
+def _middle(turns: Sequence[_Turn], value: Callable[[_Turn], float]) -> _Turn:
+    return sorted(turns, key=value)[len(turns) // 2]
+
+
 def _p99(turn: _Turn) -> float:
     """In ms."""
     return 1e3 * turn.outcome.accepted.percentile(99.0)
+
+
+def _goodput(turn: _Turn) -> float:
+    """In percent of the peak."""
+    return 100 * turn.outcome.goodput / turn.peak
 
 
 def _each(turns: Sequence[_Turn], value: Callable[[_Turn], float]) -> str:

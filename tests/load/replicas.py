@@ -20,7 +20,7 @@ REPLICA_TURNS = 7
 COUNTING_SECONDS = 0.5
 _COUNTING = """
 import time
-counted, until = 0, time.monotonic() + float({seconds})
+counted, until = 0, time.monotonic() + {seconds}
 while time.monotonic() < until:
     for _ in range(1000):
         counted += 1
@@ -44,10 +44,12 @@ def second_replica(lab: Lab) -> Iterator[Figure]:
     alone, both = (statistics.median(outcome.rate for outcome in side) for side in zip(*turns, strict=True))
     load = statistics.median(loaded)
     note = f"{alone:,.0f} /s by one; {both:,.0f} /s by two, while the load took {100 * load:.0f} % of the two cores"
-    all_times = ", ".join(f"{seen:.2f}" for seen in sorted(times))
-    yield figures.at_least("a second replica on a second core", statistics.median(times), "x", 1.7, f"{note}; all turns {all_times}")
-    all_counting = ", ".join(f"{seen:.2f}" for seen in sorted(counting))
-    yield Figure("  a second process that only counts", statistics.median(counting), "x", note=f"all turns {all_counting}")
+    yield figures.at_least("a second replica on a second core", statistics.median(times), "x", 1.7, f"{note}; {_each(times)}")
+    yield Figure("  a second process that only counts", statistics.median(counting), "x", note=_each(counting))
+
+
+def _each(times: Sequence[float]) -> str:
+    return "all turns " + ", ".join(f"{seen:.2f}" for seen in sorted(times))
 
 
 def _served(lab: Lab, replicas: int) -> AbstractContextManager[Served]:
